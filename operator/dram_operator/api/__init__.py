@@ -1,0 +1,1 @@
+"""The resources as code: what users write, what they read, and the CRDs generated from both."""

@@ -1,0 +1,86 @@
+"""The closed list of what a user may override in the pods of a job."""
+
+from typing import Annotated, Any, Literal
+
+from pydantic import Field
+from dram_workers.model import Model
+
+Label = Annotated[str, Field(max_length=253)]
+Quantity = Annotated[str, Field(min_length=1, max_length=32)]
+
+
+class Resources(Model):
+    """Compute resources of one container."""
+
+    requests: Annotated[dict[Label, Quantity], Field(max_length=16)] = {}
+    """What the scheduler reserves, e.g. cpu: "4"."""
+    limits: Annotated[dict[Label, Quantity], Field(max_length=16)] = {}
+    """What the pod may use at most, e.g. nvidia.com/gpu: "1"."""
+
+
+class Toleration(Model):
+    """A node taint that the pods tolerate."""
+
+    key: Label | None = None
+    """Taint key; absent with operator Exists tolerates all."""
+    operator: Literal["Exists", "Equal"] | None = None
+    """How value is compared."""
+    value: Label | None = None
+    """Taint value for Equal."""
+    effect: Literal["NoSchedule", "PreferNoSchedule", "NoExecute"] | None = None
+    """Effect tolerated; absent means all."""
+    toleration_seconds: Annotated[int, Field(ge=0)] | None = None
+    """How long NoExecute is tolerated."""
+
+
+class SecretEnv(Model):
+    """An environment variable taken from a Secret of the namespace."""
+
+    name: Annotated[str, Field(min_length=1, max_length=253)]
+    """Name of the variable."""
+    secret_name: Annotated[str, Field(min_length=1, max_length=253)]
+    """Name of the Secret."""
+    key: Annotated[str, Field(min_length=1, max_length=253)]
+    """Key in the Secret."""
+
+
+class StageResources(Model):
+    """Resources by kind of stage; what is absent takes the installation's defaults."""
+
+    train: Resources | None = None
+    """Training pods."""
+    synthesize: Resources | None = None
+    """The pod in which the teacher writes data."""
+    evaluate: Resources | None = None
+    """Pods that answer the golden suite."""
+    bench: Resources | None = None
+    """Pods that measure the exported file."""
+    default: Resources | None = None
+    """Every other pod."""
+
+
+class PodTemplate(Model):
+    """What the pods of a job may differ in. Nothing else of a pod can be set."""
+
+    image: Annotated[str, Field(min_length=1, max_length=512)] | None = None
+    """Worker image; absent takes the installation's."""
+    resources: StageResources = StageResources()
+    """Compute resources by kind of stage."""
+    node_selector: Annotated[dict[Label, Label], Field(max_length=32)] = {}
+    """Labels that a node must have."""
+    tolerations: Annotated[tuple[Toleration, ...], Field(max_length=32)] = ()
+    """Taints that are tolerated."""
+    affinity: dict[str, Any] | None = None
+    """Affinity in Kubernetes' own form."""
+    priority_class_name: Annotated[str, Field(min_length=1, max_length=253)] | None = None
+    """Priority class."""
+    runtime_class_name: Annotated[str, Field(min_length=1, max_length=253)] | None = None
+    """Runtime class, e.g. nvidia."""
+    env_from_secrets: Annotated[tuple[SecretEnv, ...], Field(max_length=32)] = ()
+    """Environment variables from Secrets, e.g. HF_TOKEN."""
+    labels: Annotated[dict[Label, Annotated[str, Field(max_length=63)]], Field(max_length=32)] = {}
+    """Labels added to the pods."""
+    annotations: Annotated[dict[Label, Annotated[str, Field(max_length=1024)]], Field(max_length=32)] = {}
+    """Annotations added to the pods."""
+    queue_name: Annotated[str, Field(min_length=1, max_length=63)] | None = None
+    """Kueue LocalQueue that admits the pods."""

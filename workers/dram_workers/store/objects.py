@@ -1,0 +1,42 @@
+"""The one seam to an object store: a directory or an S3 bucket behind the same few calls."""
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Protocol
+
+
+@dataclass(frozen=True)
+class ObjectInfo:
+    """One object of a listing."""
+
+    key: str
+    """Relative to the store's root, with `/` between folders."""
+    size_bytes: int
+    modified: float
+    """Seconds since the epoch."""
+
+
+class ObjectStore(Protocol):
+    """Keys are relative to the store's root. Errors are `dram_workers.errors.StageError`s that name spec.storage."""
+
+    def put_file(self, key: str, path: Path) -> None:
+        """Upload a file; readers see it whole or not at all."""
+
+    def put_bytes(self, key: str, body: bytes, *, if_absent: bool = False) -> bool:
+        """Write an object; with `if_absent`, False when one is there already (S3's `If-None-Match: *`)."""
+
+    def get_bytes(self, key: str) -> bytes | None:
+        """Read an object; None when there is none."""
+
+    def get_file(self, key: str, path: Path) -> None:
+        """Download an object to a file, or link it where the store is a folder of this machine."""
+
+    def list(self, prefix: str) -> Iterator[ObjectInfo]:
+        """Objects whose key starts with `prefix`, in key order."""
+
+    def delete(self, keys: list[str]) -> None:
+        """Delete objects; absent ones are no error."""
+
+    def uri(self, key: str) -> str:
+        """The full URI of a key."""
