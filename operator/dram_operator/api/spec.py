@@ -212,10 +212,8 @@ class QualityGate(Model):
 
 
 class PerformanceGate(Model):
-    """Limits on the exported file as measured on the target. A limit that is absent is not checked."""
+    """Limits on the exported file as the bench pod measures it. A limit that is absent is not checked."""
 
-    target: Annotated[str, Field(min_length=1, max_length=63)] = "worker"
-    """Where the figures must come from; `worker` is the bench pod itself."""
     p95_latency_ms: Annotated[float, Field(gt=0)] | None = None
     """95th percentile of the time for one whole answer, in milliseconds."""
     p99_latency_ms: Annotated[float, Field(gt=0)] | None = None

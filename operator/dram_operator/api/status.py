@@ -200,8 +200,6 @@ class CheckpointStatus(Model):
     """Optimizer step."""
     uri: str
     """Its folder in the store."""
-    sha256: str | None = None
-    """Digest of its manifest."""
 
 
 class VariantStatus(Model):

@@ -1,0 +1,232 @@
+"""From a spec to the graph of stages. Later capabilities add nodes; they change none."""
+
+import hashlib
+import math
+from typing import Any
+
+from dram_operator.api.distillation_job import DistillationJob, DistillationJobSpec
+from dram_operator.api.spec import Export
+from dram_operator.api.status import Plan, PlannedInput, PlannedStage
+from dram_workers import stages
+from dram_workers.model import Model
+from dram_workers.stages import StageKind, canonical_json
+
+CONFIDENCE = 0.95
+"""Of every one-sided bound that a gate decides on."""
+
+RUN_NEUTRAL = frozenset(
+    {"suspend", "active_deadline_seconds", "pending_deadline_seconds", "retries", "ttl_seconds_after_finished"}
+)
+"""Fields that may change at any time without starting another run."""
+
+
+def make_plan(job: DistillationJob, image: str) -> Plan:
+    """The plan of one run, to be pinned in status."""
+    return Plan(spec_hash=spec_hash(job.spec), image=image, stages=plan_stages(job.spec, job.metadata.name))
+
+
+def spec_hash(spec: DistillationJobSpec) -> str:
+    """SHA-256 over what makes a run: another value means another run."""
+    return hashlib.sha256(canonical_json(spec.model_dump(mode="json", exclude=set(RUN_NEUTRAL)))).hexdigest()
+
+
+def plan_stages(spec: DistillationJobSpec, name: str) -> tuple[PlannedStage, ...]:
+    """The graph in topological order."""
+    nodes = [_resolve(spec)]
+    if spec.dataset.synthetic:
+        nodes.append(_synthesize(spec))
+    nodes += [_data(spec), _evaluate_teacher(spec), _train(spec), _evaluate_student(spec)]
+    for export in spec.exports:
+        nodes += [_export(export, name), _evaluate_variant(spec, export), _bench(spec, export)]
+    return (*nodes, _publish(spec, nodes))
+
+
+def proof_items(limit: float, confidence: float = CONFIDENCE) -> int:
+    """Trials that must all succeed to prove a success rate of at least `limit` (Clopper-Pearson, one-sided)."""
+    return max(1, math.ceil(math.log(1 - confidence) / math.log(limit))) if limit > 0 else 1
+
+
+def _node(
+    stage_id: str,
+    kind: StageKind,
+    identity: Model,
+    inputs: dict[str, tuple[str, str]] | None = None,
+    execution: dict[str, Any] | None = None,
+    variant: str | None = None,
+) -> PlannedStage:
+    return PlannedStage(
+        id=stage_id,
+        kind=kind,
+        inputs={name: PlannedInput(stage=stage, output=output) for name, (stage, output) in (inputs or {}).items()},
+        identity=identity.model_dump(mode="json"),
+        execution=execution or {},
+        variant=variant,
+    )
+
+
+def _resolve(spec: DistillationJobSpec) -> PlannedStage:
+    cut = spec.student.from_teacher
+    identity = stages.ResolveIdentity(
+        teacher=spec.teacher.uri,
+        student=spec.student.uri,
+        layers=cut.layers if cut else None,
+        sources=_sources(spec),
+        prompts=spec.dataset.synthetic.prompts_uri if spec.dataset.synthetic else None,
+        golden=spec.golden.uri,
+        embedder=spec.golden.embedder,
+        needs=_needs(spec),
+    )
+    return _node("resolve", StageKind.RESOLVE, identity)
+
+
+def _sources(spec: DistillationJobSpec) -> tuple[stages.SourceSpec, ...]:
+    return tuple(stages.SourceSpec(uri=source.uri, weight=source.weight) for source in spec.dataset.sources)
+
+
+def _needs(spec: DistillationJobSpec) -> tuple[stages.ProofNeed, ...]:
+    limit = spec.gates.quality.min_golden_pass_rate
+    if limit is None:
+        return ()
+    return (stages.ProofNeed(field="spec.gates.quality.minGoldenPassRate", limit=limit, items=proof_items(limit)),)
+
+
+def _synthesize(spec: DistillationJobSpec) -> PlannedStage:
+    synthetic = spec.dataset.synthetic
+    assert synthetic is not None
+    identity = stages.SynthesizeIdentity(
+        responses_per_prompt=synthetic.responses_per_prompt,
+        max_new_tokens=synthetic.max_new_tokens,
+        temperature=synthetic.temperature,
+        seed=spec.training.seed,
+    )
+    return _node(
+        "synthesize",
+        StageKind.SYNTHESIZE,
+        identity,
+        {"teacher": ("resolve", "teacher"), "prompts": ("resolve", "prompts")},
+    )
+
+
+def _data(spec: DistillationJobSpec) -> PlannedStage:
+    identity = stages.DataIdentity(
+        sources=_sources(spec),
+        loss_on=spec.dataset.loss_on,
+        max_length=spec.dataset.max_length,
+        validation_fraction=spec.dataset.validation_fraction,
+        seed=spec.training.seed,
+    )
+    inputs = {"tokenizer": ("resolve", "tokenizer")}
+    if spec.dataset.sources:
+        inputs["sources"] = ("resolve", "sources")
+    if spec.dataset.synthetic:
+        inputs["samples"] = ("synthesize", "samples")
+    return _node("data", StageKind.DATA, identity, inputs)
+
+
+def _train(spec: DistillationJobSpec) -> PlannedStage:
+    training, cut = spec.training, spec.student.from_teacher
+    identity = stages.TrainIdentity(
+        layers=cut.layers if cut else None,
+        temperature=spec.objective.temperature,
+        alpha=spec.objective.alpha,
+        divergence=spec.objective.divergence.type,
+        precision=training.precision,
+        max_steps=training.max_steps,
+        epochs=training.epochs if training.epochs or training.max_steps is not None else 1.0,
+        batch_tokens=training.batch_tokens,
+        max_length=spec.dataset.max_length,
+        packing=spec.dataset.packing,
+        learning_rate=training.learning_rate,
+        learning_rate_schedule=training.learning_rate_schedule,
+        warmup_steps=training.warmup_steps,
+        weight_decay=training.weight_decay,
+        betas=training.betas,
+        seed=training.seed,
+    )
+    execution = {
+        "workers": training.workers,
+        "processesPerWorker": training.processes_per_worker,
+        "deepspeed": {
+            "zeroStage": training.deepspeed.zero_stage,
+            "offload": training.deepspeed.offload,
+            "config": training.deepspeed.config,
+        },
+        "checkpointEverySteps": training.checkpoint.every_steps,
+        "checkpointsKept": spec.storage.retention.keep_checkpoints if spec.storage else 2,
+    }
+    inputs = {"teacher": ("resolve", "teacher"), "dataset": ("data", "dataset")}
+    if spec.student.uri:
+        inputs["student"] = ("resolve", "student")
+    return _node("train", StageKind.TRAIN, identity, inputs, execution)
+
+
+def _evaluate(spec: DistillationJobSpec, subject: Any, variant: str | None = None) -> stages.EvaluateIdentity:
+    golden = spec.golden
+    return stages.EvaluateIdentity(
+        subject=subject,
+        variant=variant,
+        min_similarity=golden.min_similarity,
+        max_reference_nll=golden.max_reference_nll,
+        max_tokens=golden.max_tokens,
+        seed=spec.training.seed,
+    )
+
+
+_GOLDEN = {"golden": ("resolve", "golden"), "embedder": ("resolve", "embedder")}
+
+
+def _evaluate_teacher(spec: DistillationJobSpec) -> PlannedStage:
+    inputs = {"model": ("resolve", "teacher"), **_GOLDEN}
+    return _node("evaluate-teacher", StageKind.EVALUATE, _evaluate(spec, "Teacher"), inputs)
+
+
+def _evaluate_student(spec: DistillationJobSpec) -> PlannedStage:
+    inputs = {"model": ("train", "student"), "teacherEvaluation": ("evaluate-teacher", "evaluation"), **_GOLDEN}
+    return _node("evaluate-student", StageKind.EVALUATE, _evaluate(spec, "Student"), inputs)
+
+
+def _export(export: Export, name: str) -> PlannedStage:
+    identity = stages.ExportIdentity(variant=export.name, gguf=export.gguf.type, model_name=name)
+    return _node(
+        f"export-{export.name}", StageKind.EXPORT, identity, {"student": ("train", "student")}, variant=export.name
+    )
+
+
+def _evaluate_variant(spec: DistillationJobSpec, export: Export) -> PlannedStage:
+    inputs = {
+        "artifact": (f"export-{export.name}", "artifact"),
+        "student": ("train", "student"),
+        "dataset": ("data", "dataset"),
+        "teacherEvaluation": ("evaluate-teacher", "evaluation"),
+        "studentEvaluation": ("evaluate-student", "evaluation"),
+        **_GOLDEN,
+    }
+    identity = _evaluate(spec, "Variant", export.name)
+    return _node(f"evaluate-{export.name}", StageKind.EVALUATE, identity, inputs, variant=export.name)
+
+
+def _bench(spec: DistillationJobSpec, export: Export) -> PlannedStage:
+    identity = stages.BenchIdentity(
+        variant=export.name, timings=299 if spec.gates.performance.p99_latency_ms is not None else 59
+    )
+    inputs = {"artifact": (f"export-{export.name}", "artifact"), "golden": ("resolve", "golden")}
+    return _node(f"bench-{export.name}", StageKind.BENCH, identity, inputs, variant=export.name)
+
+
+_OUTPUTS = {
+    StageKind.SYNTHESIZE: ("samples",),
+    StageKind.DATA: ("dataset",),
+    StageKind.TRAIN: ("student",),
+    StageKind.EXPORT: ("artifact",),
+    StageKind.EVALUATE: ("evaluation",),
+    StageKind.BENCH: ("bench",),
+}
+
+
+def _publish(spec: DistillationJobSpec, nodes: list[PlannedStage]) -> PlannedStage:
+    inputs = {f"{node.id}.{output}": (node.id, output) for node in nodes for output in _OUTPUTS.get(node.kind, ())}
+    inputs |= {f"resolve.{output}": ("resolve", output) for output in ("teacher", "tokenizer", "golden")}
+    identity = stages.PublishIdentity(
+        variants=(), gates=(), manifest=spec.model_dump(mode="json", exclude_none=True, exclude=set(RUN_NEUTRAL))
+    )
+    return _node("publish", StageKind.PUBLISH, identity, inputs)
