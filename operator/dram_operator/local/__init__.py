@@ -1,0 +1,1 @@
+"""The operator's plan, carried out by processes of this machine."""
