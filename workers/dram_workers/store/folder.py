@@ -19,7 +19,7 @@ INCOMING = ".incoming"
 class FolderStore:
     """Objects are files below `root`; each appears whole, by a rename or a hard link on the same file system."""
 
-    def __init__(self, root: Path, uri: str | None = None):
+    def __init__(self, root: Path, uri: str | None = None) -> None:
         self.root = root
         self._uri = uri if uri is not None else root.absolute().as_uri()
 

@@ -15,6 +15,8 @@ class ObjectInfo:
     size_bytes: int
     modified: float
     """Seconds since the epoch."""
+    etag: str | None = None
+    """The server's mark of this content; absent in a folder."""
 
 
 class ObjectStore(Protocol):
@@ -30,7 +32,7 @@ class ObjectStore(Protocol):
         """Read an object; None when there is none."""
 
     def get_file(self, key: str, path: Path) -> None:
-        """Download an object to a file, or link it where the store is a folder of this machine."""
+        """Download an object to a file, or link it in a folder of this machine; FileNotFoundError when there is none."""
 
     def list(self, prefix: str) -> Iterator[ObjectInfo]:
         """Objects whose key starts with `prefix`, in key order."""
