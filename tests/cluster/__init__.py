@@ -1,0 +1,1 @@
+"""The real parts that tests run against: control plane, node, object store, images."""

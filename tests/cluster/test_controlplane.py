@@ -1,0 +1,56 @@
+"""The control plane that other tests rely on."""
+
+import json
+import subprocess
+import sys
+import textwrap
+
+import psutil
+import pytest
+
+from tests.cluster.api import ApiError
+from tests.cluster.audit import Access
+from tests.cluster.controlplane import ControlPlane
+from tests.cluster.folders import cache_folder
+from tests.cluster.processes import fresh_folder
+
+
+def test_a_user_may_do_what_its_rules_say_and_the_audit_log_tells_what_it_asked(control_plane: ControlPlane) -> None:
+    rules = [{"apiGroups": [""], "resources": ["configmaps"], "verbs": ["list"]}]
+    reader = control_plane.api(control_plane.kubeconfig_for("reader", rules))
+
+    reader.list("ConfigMap", "default")
+    with pytest.raises(ApiError) as refused:
+        reader.list("Secret", "default")
+
+    assert refused.value.status == 403
+    assert control_plane.audit_verbs("reader") == {Access("", "configmaps", "list"), Access("", "secrets", "list")}
+
+
+def test_a_service_account_gets_a_token_that_the_server_reviews(control_plane: ControlPlane) -> None:
+    kubeconfig = control_plane.service_account_kubeconfig("default", "runner")
+    token = json.loads(kubeconfig.read_text())["users"][0]["user"]["token"]
+
+    review = {"apiVersion": "authentication.k8s.io/v1", "kind": "TokenReview", "metadata": {}, "spec": {"token": token}}
+    status = control_plane.api().create(review)["status"]
+
+    assert status["authenticated"]
+    assert status["user"]["username"] == "system:serviceaccount:default:runner"
+
+
+def test_the_next_run_ends_what_a_killed_run_left() -> None:
+    program = textwrap.dedent("""
+        import os, signal, sys
+        from tests.cluster.processes import Processes, fresh_folder
+        folder = fresh_folder("killed")
+        print(folder, Processes(folder).start("sleep", ["sleep", "600"]), flush=True)
+        os.kill(os.getpid(), signal.SIGKILL)
+    """)
+    run = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, check=False)
+    folder, pid = run.stdout.split()
+    assert psutil.pid_exists(int(pid))
+
+    fresh_folder("next").rmdir()
+
+    assert not psutil.pid_exists(int(pid)) or psutil.Process(int(pid)).status() == psutil.STATUS_ZOMBIE
+    assert folder not in [str(path) for path in cache_folder("run").iterdir()]
