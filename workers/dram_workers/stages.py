@@ -15,6 +15,10 @@ from pydantic import Field, TypeAdapter
 from dram_workers.model import Model
 
 
+Word = Annotated[str, Field(max_length=256)]
+"""A short text in a result."""
+
+
 class StageKind(StrEnum):
     """The kinds of stage, in the order in which a job passes them."""
 
@@ -161,6 +165,9 @@ class SynthesizeConfig(_Config):
 class DataIdentity(Model):
     """Text to tokens. Inputs `tokenizer`, `sources`?, `samples`?; output `dataset`.
 
+    `sources` is a folder with a subfolder for each source in order, `0`, `1`, …, that holds the source's files by their
+    own names. The worker finds `execution.golden` under the input name `golden`.
+
     The dataset is a folder: `train.safetensors` and `validation.safetensors`, each with `tokens` int32 [N],
     `loss_mask` uint8 [N] (1 where the token is a target) and `offsets` int64 [samples + 1]; `samples.jsonl` with a
     sample's id, split and source in the same order; `prompts.json`, the digests of the normalised prompts, for the
@@ -192,9 +199,12 @@ class DataConfig(_Config):
 class Schedule(Model):
     """A value over the steps: `start` at the first step, `end` at the last."""
 
-    start: float
-    end: float
+    start: Annotated[float, Field(ge=0, le=100)]
+    """Value at the first step."""
+    end: Annotated[float, Field(ge=0, le=100)]
+    """Value at the last step; Constant needs the same as start."""
     schedule: Literal["Constant", "Linear", "Cosine"] = "Constant"
+    """How the value goes from start to end."""
 
 
 class TrainIdentity(Model):
@@ -224,6 +234,32 @@ class TrainIdentity(Model):
     betas: tuple[float, float] = (0.9, 0.95)
     gradient_clipping: float = 1.0
     seed: int = 0
+
+
+OWNED_DEEPSPEED_KEYS: dict[str, tuple[str, str]] = {
+    "optimizer": ("object", "spec.training.learningRate, weightDecay and betas"),
+    "scheduler": ("object", "spec.training.learningRateSchedule and warmupSteps"),
+    "train_batch_size": ("integer", "spec.training.batchTokens"),
+    "train_micro_batch_size_per_gpu": ("integer", "spec.training.batchTokens"),
+    "gradient_accumulation_steps": ("integer", "spec.training.batchTokens"),
+    "gradient_clipping": ("number", "nothing: gradients are clipped to norm 1"),
+    "zero_optimization": ("object", "spec.training.deepspeed.zeroStage and offload"),
+    "zero_allow_untested_optimizer": ("boolean", "nothing: the optimizer is AdamW"),
+    "fp16": ("object", "spec.training.precision"),
+    "bf16": ("object", "spec.training.precision"),
+    "amp": ("object", "spec.training.precision"),
+    "torch_autocast": ("object", "spec.training.precision"),
+    "data_types": ("object", "spec.training.precision"),
+    "checkpoint": ("object", "spec.training.checkpoint"),
+    "elasticity": ("object", "spec.training.workers"),
+    "tensor_parallel": ("object", "spec.training.workers"),
+    "data_efficiency": ("object", "spec.dataset"),
+    "curriculum_learning": ("object", "spec.dataset"),
+    "progressive_layer_drop": ("object", "spec.student"),
+    "compression_training": ("object", "spec.exports"),
+    "autotuning": ("object", "nothing: a tuned run could not be reproduced"),
+}
+"""Keys of DeepSpeed's configuration that Dram sets or rules out: their JSON type, and what to use instead."""
 
 
 class DeepSpeedSettings(Model):
@@ -338,19 +374,27 @@ class BenchConfig(_Config):
 class GateRow(Model):
     """One decided gate, as in the status."""
 
-    variant: str
-    gate: str
+    variant: Word
+    """The variant that was judged."""
+    gate: Word
     """The field of spec.gates, e.g. `quality.minGoldenPassRate`."""
-    target: str | None = None
+    target: Word | None = None
+    """Where the figure was measured; absent for quality."""
     baseline: float | None = None
+    """The figure of what the variant is compared with."""
     value: float | None = None
+    """The variant's figure; absent when nothing could be measured."""
     low: float | None = None
+    """One-sided 95 % lower bound of the value; absent for exact figures."""
     high: float | None = None
-    """One-sided 95 % bounds of the value; absent for exact figures."""
+    """One-sided 95 % upper bound of the value; absent for exact figures."""
     limit: float
-    unit: str = ""
+    """What the value, or its bound, must hold."""
+    unit: Word = ""
+    """Unit of value and limit; empty for shares and scores."""
     verdict: Literal["Pass", "Warn", "Fail", "Inconclusive", "Unverified"]
-    message: str
+    """What was decided."""
+    message: Annotated[str, Field(max_length=1024)]
     """What was compared, in one sentence; on anything but Pass it ends with the remedy."""
 
 
@@ -397,32 +441,48 @@ STAGE_CONFIG: TypeAdapter[StageConfig] = TypeAdapter(StageConfig)
 class Output(Model):
     """One output of a stage. `uri` is absent when it is the stage's own folder (or a path in it, see `path`)."""
 
-    digest: str
-    uri: str | None = None
-    path: str | None = None
+    digest: Word
+    """`sha256:…` over the content."""
+    uri: Annotated[str, Field(max_length=1024)] | None = None
+    """Where it lies, when that is not the stage's own folder."""
+    path: Annotated[str, Field(max_length=1024)] | None = None
+    """Path in the stage's folder; absent means all of it."""
 
 
 class Measure(Model):
     """A figure that a gate may decide on, with its one-sided 95 % bounds where it has any."""
 
-    name: str
+    name: Word
+    """What was measured."""
     value: float
+    """The figure."""
     low: float | None = None
+    """One-sided 95 % lower bound."""
     high: float | None = None
+    """One-sided 95 % upper bound."""
     n: int | None = None
-    unit: str = ""
+    """How many observations it rests on."""
+    unit: Word = ""
+    """Its unit; empty for shares and scores."""
     baseline: float | None = None
-    note: str | None = None
+    """The same figure of what it is compared with."""
+    note: Annotated[str, Field(max_length=1024)] | None = None
+    """What a reader must know about it."""
 
 
 class StageResult(Model):
     """What a finished stage tells: at most 2 KiB as JSON, so it fits the termination message."""
 
-    key: str
+    key: Word
+    """Key of the stage's folder."""
     cached: bool = False
-    outputs: dict[str, Output] = {}
-    measures: tuple[Measure, ...] = ()
-    facts: dict[str, str | int | float | bool] = {}
+    """Whether an earlier result was taken."""
+    outputs: Annotated[dict[str, Output], Field(max_length=64)] = {}
+    """What the stage made, by name."""
+    measures: Annotated[tuple[Measure, ...], Field(max_length=64)] = ()
+    """Figures for the gates and the report."""
+    facts: Annotated[dict[str, str | int | float | bool], Field(max_length=64)] = {}
+    """What else is worth telling, by name."""
 
 
 class StageMessage(Model):

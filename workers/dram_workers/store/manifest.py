@@ -5,7 +5,7 @@ from collections.abc import Iterable
 from pathlib import Path
 
 from dram_workers.model import Model
-from dram_workers.stages import Measure, StageKind, StageResult, canonical_json
+from dram_workers.stages import StageKind, StageResult, canonical_json
 
 MANIFEST = "manifest.json"
 CHUNK_BYTES = 1 << 20
@@ -42,11 +42,11 @@ class Manifest(Model):
     """The recipe, seeds included."""
     toolchain: dict[str, str]
     """Versions of the packages and the CPU flags that made it."""
-    measures: tuple[Measure, ...] = ()
     started_at: str
     finished_at: str
     """RFC 3339, UTC."""
     result: StageResult
+    """Measures and facts included."""
 
 
 def file_sha256(path: Path) -> str:
