@@ -115,7 +115,7 @@ def _data(spec: DistillationJobSpec) -> PlannedStage:
         validation_fraction=spec.dataset.validation_fraction,
         seed=spec.training.seed,
     )
-    inputs = {"tokenizer": ("resolve", "tokenizer")}
+    inputs = {"tokenizer": ("resolve", "tokenizer"), "golden": ("resolve", "golden")}
     if spec.dataset.sources:
         inputs["sources"] = ("resolve", "sources")
     if spec.dataset.synthetic:

@@ -1,0 +1,178 @@
+"""What an attempt's end, or its waiting, means for its stage."""
+
+from dataclasses import dataclass
+from datetime import datetime, timedelta
+
+from pydantic import ValidationError
+
+from dram_operator.api.distillation_job import DistillationJobSpec
+from dram_operator.api.status import PlannedStage, Reason, StageState, StageStatus
+from dram_operator.core.observed import AttemptView, PodView
+from dram_operator.core.times import parse_time, stamp
+from dram_workers.errors import ExitCode, WorkerReason
+from dram_workers.stages import StageKind, StageMessage
+
+FIRST_BACKOFF_SECONDS = 5
+LONGEST_BACKOFF_SECONDS = 300
+POD_GRACE_SECONDS = 30
+"""How long a finished Job's pods may stay unseen before its result counts as lost."""
+
+FINAL_EXIT_CODES = frozenset({ExitCode.BAD_INPUT, ExitCode.GATE_INPUT_MISSING, ExitCode.NO_PERMISSION})
+FREE_REASONS = frozenset({"Evicted", "Preempting", "NodeLost", "Shutdown", "Terminated", "NodeShutdown"})
+PULL_REASONS = frozenset({"ErrImagePull", "ImagePullBackOff", "InvalidImageName", "ErrImageNeverPull"})
+
+
+@dataclass(frozen=True)
+class Failure:
+    """Why an attempt failed and whether another one may help."""
+
+    reason: str
+    message: str
+    final: bool = False
+    free: bool = False
+    """The attempt does not count against spec.retries."""
+
+
+def read_message(text: str | None) -> StageMessage | None:
+    """The worker's termination message; None when there is none that parses."""
+    if not text:
+        return None
+    try:
+        return StageMessage.model_validate_json(text)
+    except ValidationError:
+        return None
+
+
+def absorb(stage: StageStatus, planned: PlannedStage, view: AttemptView, now: datetime, retries: int) -> StageStatus:
+    """The stage after what is seen of its latest attempt; the same object while that attempt is at work."""
+    if view.succeeded:
+        return _absorb_success(stage, view, now, retries)
+    if view.failed:
+        return failed(stage, classify(view, planned), now, retries)
+    reason, message = waiting(view)
+    if (reason, message) == (stage.reason, stage.message):
+        return stage
+    return stage.model_copy(update={"reason": reason, "message": message})
+
+
+def _absorb_success(stage: StageStatus, view: AttemptView, now: datetime, retries: int) -> StageStatus:
+    told = [read_message(pod.message) for pod in view.pods]
+    result = next((message.result for message in told if message and message.result), None)
+    if result:
+        reason = Reason.CACHED if result.cached else Reason.COMPLETED
+        update = {"state": StageState.SUCCEEDED, "reason": reason, "message": None, "result": result}
+        return stage.model_copy(update=update | {"key": result.key, "finished_at": stamp(view.finished_at or now)})
+    ended = view.finished_at or view.created_at
+    if not view.pods and now - ended < timedelta(seconds=POD_GRACE_SECONDS):
+        return stage
+    failure = Failure(Reason.RESULT_UNREADABLE, "the stage ended well but its pod left no readable result")
+    return failed(stage, failure, now, retries)
+
+
+def classify(view: AttemptView, planned: PlannedStage) -> Failure:
+    """The first pod that ended badly decides: its peers usually die because of it."""
+    ended = [pod for pod in view.pods if pod.exit_code not in (None, 0) or pod.phase == "Failed"]
+    if any(pod.disrupted or pod.reason in FREE_REASONS for pod in ended):
+        return Failure(Reason.POD_DISRUPTED, "a pod was preempted, evicted or lost with its node", free=True)
+    if not ended:
+        return Failure(Reason.POD_DISRUPTED, view.failure or "the pods vanished before they told why", free=False)
+    blamed = [pod for pod in ended if not _is_bystander(pod)] or ended
+    first = min(blamed, key=lambda pod: (pod.finished_at or view.created_at, pod.index or 0))
+    return _classify_pod(first, planned)
+
+
+def _is_bystander(pod: PodView) -> bool:
+    """A rank that only stopped because it was told to, or because its peer was gone."""
+    message = read_message(pod.message)
+    return pod.exit_code == ExitCode.TERMINATED or (message is not None and message.reason == WorkerReason.INTERRUPTED)
+
+
+def _classify_pod(pod: PodView, planned: PlannedStage) -> Failure:
+    message = read_message(pod.message)
+    if pod.reason == "OOMKilled" or (message and message.reason == WorkerReason.OUT_OF_MEMORY):
+        field = f"spec.podTemplate.resources.{resources_key(planned.kind)}.limits.memory"
+        return Failure(Reason.OUT_OF_MEMORY, f"{pod.name} hit its memory limit: raise {field}", final=True)
+    if message:
+        final = pod.exit_code in FINAL_EXIT_CODES
+        return Failure(message.reason, sentence(message), final=final)
+    code = "no exit code" if pod.exit_code is None else f"exit code {pod.exit_code}"
+    words = f" ({pod.reason})" if pod.reason and pod.reason != "Error" else ""
+    return Failure(WorkerReason.INTERNAL, f"{pod.name} ended with {code}{words} and no message; see its log")
+
+
+def resources_key(kind: StageKind) -> str:
+    """The field of spec.podTemplate.resources that sizes this kind of stage."""
+    sized = (StageKind.TRAIN, StageKind.SYNTHESIZE, StageKind.EVALUATE, StageKind.BENCH)
+    return kind.value if kind in sized else "default"
+
+
+def sentence(message: StageMessage) -> str:
+    """A worker's message as one line: field, what happened, remedy."""
+    text = f"{message.field}: {message.message}" if message.field else message.message
+    return f"{text}: {message.remedy}" if message.remedy else text
+
+
+def failed(stage: StageStatus, failure: Failure, now: datetime, retries: int) -> StageStatus:
+    """The stage after a failed attempt: waiting for the next one, or failed for good."""
+    message = failure.message[:1000]
+    update: dict[str, object] = {"reason": failure.reason, "message": message, "finished_at": stamp(now)}
+    if failure.final:
+        return stage.model_copy(update=update | {"state": StageState.FAILED})
+    if failure.free:
+        return stage.model_copy(update=update | {"state": StageState.PENDING, "retry_at": stamp(now)})
+    if stage.retries >= retries:
+        update["message"] = f"{message} (after {stage.retries + 1} attempts; spec.retries is {retries})"[:1000]
+        return stage.model_copy(update=update | {"state": StageState.FAILED})
+    backoff = min(FIRST_BACKOFF_SECONDS * 2**stage.retries, LONGEST_BACKOFF_SECONDS)
+    update |= {"state": StageState.PENDING, "retries": stage.retries + 1}
+    return stage.model_copy(update=update | {"retry_at": stamp(now + timedelta(seconds=backoff))})
+
+
+def waiting(view: AttemptView) -> tuple[str, str | None]:
+    """Why an unfinished attempt does not work yet, as reason and message; Running when it does."""
+    if view.suspended:
+        return Reason.QUEUED, "Kueue has not admitted the pods yet"
+    if view.refusal:
+        return (
+            Reason.QUOTA_EXCEEDED,
+            f"the namespace refuses the pods: {view.refusal}; raise the quota or lower spec.podTemplate.resources"[
+                :1000
+            ],
+        )
+    for pod in view.pods:
+        if pod.waiting_reason in PULL_REASONS:
+            detail = pod.waiting_message or pod.waiting_reason
+            return Reason.IMAGE_PULL_FAILED, f"{pod.name}: {detail}; check spec.podTemplate.image and the pull secrets"[
+                :1000
+            ]
+    stuck = [pod for pod in view.pods if pod.unschedulable]
+    if stuck and any(pod.started for pod in view.pods):
+        placed = len(view.pods) - len(stuck)
+        return Reason.GANG_INCOMPLETE, f"{placed} of {len(view.pods)} pods are placed: {stuck[0].unschedulable}"[:1000]
+    if stuck:
+        return Reason.UNSCHEDULABLE, f"{stuck[0].unschedulable}; lower spec.podTemplate.resources or add nodes"[:1000]
+    return Reason.RUNNING, None
+
+
+def is_placed(view: AttemptView, workers: int) -> bool:
+    """Whether all pods of the attempt have started, now or earlier."""
+    return sum(pod.started or pod.exit_code is not None for pod in view.pods) >= workers
+
+
+def pending_until(view: AttemptView, spec: DistillationJobSpec) -> datetime:
+    """When an attempt that is not placed is torn down."""
+    return view.created_at + timedelta(seconds=spec.pending_deadline_seconds)
+
+
+def gave_up_waiting(view: AttemptView, spec: DistillationJobSpec) -> Failure:
+    """The failure of an attempt whose pods were not placed in time."""
+    reason, message = waiting(view)
+    if reason == Reason.RUNNING:
+        reason, message = Reason.PENDING_DEADLINE_EXCEEDED, "the pods were not placed"
+    waited = f"; waited {spec.pending_deadline_seconds} s (spec.pendingDeadlineSeconds)"
+    return Failure(reason, f"{message}{waited}")
+
+
+def is_due(stage: StageStatus, now: datetime) -> bool:
+    """Whether a waiting stage's back-off is over."""
+    return stage.retry_at is None or parse_time(stage.retry_at) <= now

@@ -1,0 +1,347 @@
+"""`decide`: what a DistillationJob needs next. A pure function of what is observed and the time."""
+
+from dataclasses import dataclass, replace
+from datetime import datetime, timedelta
+
+from dram_operator.api.distillation_job import DistillationJob
+from dram_operator.api.status import DistillationJobStatus, PlannedStage, Reason, StageState, StageStatus
+from dram_operator.core import attempts, configs
+from dram_operator.core.conditions import Finding, Picture, conditions
+from dram_operator.core.installation import Installation
+from dram_operator.core.jobs import attempt_name, rendezvous
+from dram_operator.core.observed import Attempt, AttemptView, Decision, Observed
+from dram_operator.core.plan import make_plan, spec_hash
+from dram_operator.core.progress import with_progress
+from dram_operator.core.times import parse_time, stamp
+from dram_operator.core.transitions import expired, transitions
+from dram_operator.core.variants import TERMINAL, releasable, with_variants
+from dram_workers.stages import StageKind
+
+LOST_POD_CHECK_SECONDS = 10.0
+"""How soon to look again at a finished Job whose pods are not seen yet."""
+
+
+def decide(observed: Observed, installation: Installation, now: datetime) -> Decision:
+    """The next step. Raises nothing: a job that cannot run says so in its conditions."""
+    job = observed.job
+    if job.metadata.deletion_timestamp:
+        return Decision(status=job.status)
+    refusal = _refusal(job, installation)
+    if refusal:
+        return _refused(job, refusal, now)
+    status = job.status if is_current(job) else begin_run(job, installation, now)
+    work = _Work(replace(observed, job=job.model_copy(update={"status": status})), installation, now)
+    work.absorb()
+    work.stop()
+    work.skip()
+    work.start()
+    return work.conclude(observed)
+
+
+def is_current(job: DistillationJob) -> bool:
+    """Whether the pinned plan is the plan of this spec."""
+    return job.status.plan is not None and job.status.plan.spec_hash == spec_hash(job.spec)
+
+
+def begin_run(job: DistillationJob, installation: Installation, now: datetime) -> DistillationJobStatus:
+    """A fresh run: a new plan, all stages to do. Attempt numbers go on, so that no name is used twice."""
+    plan = make_plan(job, job.spec.pod_template.image or installation.image)
+    numbers = {stage.id: stage.attempt for stage in job.status.stages}
+    stages = (StageStatus(id=n.id, state=StageState.PENDING, attempt=numbers.get(n.id, 0)) for n in plan.stages)
+    return DistillationJobStatus(
+        run=job.status.run + 1,
+        plan=plan,
+        stages=tuple(stages),
+        conditions=job.status.conditions,
+        started_at=stamp(now),
+    )
+
+
+def _refusal(job: DistillationJob, installation: Installation) -> str | None:
+    storage = configs.storage_of(job, installation)
+    if storage is None:
+        return "spec.storage: is absent and the installation has no storage: set spec.storage.uri to s3://bucket/prefix"
+    if installation.on_cluster and storage.uri.startswith("file:"):
+        return f"spec.storage.uri: {storage.uri} is a local folder, which pods do not share: use s3://bucket/prefix"
+    return None
+
+
+def _refused(job: DistillationJob, message: str, now: datetime) -> Decision:
+    ended = Finding("False", Reason.SPEC_INVALID, message)
+    generation = job.metadata.generation
+    status = job.status.model_copy(update={"observed_generation": generation, "stage": "Invalid"})
+    picture = Picture(status, generation, frozenset(), False, ended)
+    status = status.model_copy(update={"conditions": conditions(picture, now)})
+    return Decision(status=status, events=transitions(job.status, status))
+
+
+@dataclass
+class _Work:
+    """One pass over one job: the stages as they change, and what is to be done."""
+
+    observed: Observed
+    installation: Installation
+    now: datetime
+
+    def __post_init__(self) -> None:
+        job = self.observed.job
+        self.job = job
+        self.status = job.status
+        plan = job.status.plan
+        self.plan = plan.stages if plan else ()
+        self.nodes = {node.id: node for node in self.plan}
+        self.stages = {stage.id: stage for stage in job.status.stages}
+        self.views = [view for view in self.observed.attempts if view.run == self.status.run]
+        self.deletions: list[str] = []
+        self.starts: list[Attempt] = []
+        self.wakeups: list[datetime] = []
+
+    # what has happened
+
+    def absorb(self) -> None:
+        """Bring every stage up to what its attempts show."""
+        for node in self.plan:
+            stage = self._adopt(self.stages[node.id])
+            view = self._view(stage)
+            if stage.state is StageState.RUNNING and view and not (view.deleting and not view.finished):
+                stage = attempts.absorb(stage, node, view, self.now, self.job.spec.retries)
+                stage = self._give_up_waiting(stage, node, view)
+                if view.succeeded and stage.state is StageState.RUNNING:
+                    self.wakeups.append(self.now + timedelta(seconds=LOST_POD_CHECK_SECONDS))
+            self.stages[node.id] = stage
+
+    def _adopt(self, stage: StageStatus) -> StageStatus:
+        """An attempt that exists although status does not know it was started by a predecessor that died."""
+        latest = max(self._views_of(stage.id), key=lambda view: view.attempt, default=None)
+        if (
+            stage.state is not StageState.PENDING
+            or latest is None
+            or latest.attempt <= stage.attempt
+            or latest.deleting
+        ):
+            return stage
+        update = {"state": StageState.RUNNING, "attempt": latest.attempt, "started_at": stamp(latest.created_at)}
+        return stage.model_copy(update=update)
+
+    def _give_up_waiting(self, stage: StageStatus, node: PlannedStage, view: AttemptView) -> StageStatus:
+        if stage.state is not StageState.RUNNING or view.finished or view.suspended:
+            return stage
+        if attempts.is_placed(view, self._workers(node)):
+            return stage
+        until = attempts.pending_until(view, self.job.spec)
+        if self.now < until:
+            self.wakeups.append(until)
+            return stage
+        self.deletions.append(view.name)
+        failure = attempts.gave_up_waiting(view, self.job.spec)
+        return attempts.failed(stage, failure, self.now, self.job.spec.retries)
+
+    # what must not go on
+
+    def stop(self) -> None:
+        """Delete attempts of other runs, of a suspended job, and all of them past the deadline."""
+        for view in self.observed.attempts:
+            if view.run != self.status.run and not view.finished:
+                self._delete(view)
+        self._tick()
+        if self.job.spec.suspend:
+            self._suspend()
+        limit = self.job.spec.active_deadline_seconds
+        if limit is None or self._is_over():
+            return
+        left = limit - self._active_seconds()
+        if left > 0:
+            if self.status.active_since:
+                self.wakeups.append(self.now + timedelta(seconds=left))
+            return
+        message = f"active for {limit} s (spec.activeDeadlineSeconds): raise it, or make the job smaller"
+        self._end_all(Reason.DEADLINE_EXCEEDED, message)
+
+    def _suspend(self) -> None:
+        for stage in self.stages.values():
+            live = [view for view in self._views_of(stage.id) if not view.finished]
+            for view in live:
+                self._delete(view)
+            if stage.state is StageState.RUNNING and not live:
+                update = {"state": StageState.PENDING, "reason": None, "message": None, "retry_at": None}
+                self.stages[stage.id] = stage.model_copy(update=update)
+
+    def _end_all(self, reason: Reason, message: str) -> None:
+        blamed = next(
+            (s for s in self.stages.values() if s.state is StageState.RUNNING),
+            next(s for s in self.stages.values() if s.state not in TERMINAL),
+        )
+        for view in self.views:
+            if not view.finished:
+                self._delete(view)
+        for stage in self.stages.values():
+            if stage.state not in TERMINAL:
+                state = StageState.FAILED if stage is blamed else StageState.SKIPPED
+                update = {"state": state, "reason": reason, "message": message, "finished_at": stamp(self.now)}
+                self.stages[stage.id] = stage.model_copy(update=update)
+
+    def skip(self) -> None:
+        """Skip what can no longer be done: a stage whose input will never come."""
+        for node in self.plan:
+            stage = self.stages[node.id]
+            dead = (StageState.FAILED, StageState.SKIPPED)
+            needed = [source.stage for source in node.inputs.values() if self._needs(node, source.stage)]
+            broken = next((name for name in needed if self.stages[name].state in dead), None)
+            if stage.state is StageState.PENDING and broken:
+                update = {
+                    "state": StageState.SKIPPED,
+                    "reason": Reason.NOT_REACHED,
+                    "message": f"{broken} gave no result",
+                }
+                self.stages[node.id] = stage.model_copy(update=update | {"retry_at": None})
+
+    def _needs(self, node: PlannedStage, source: str) -> bool:
+        """Publish goes on without a variant that failed; everything else needs all its inputs."""
+        return node.kind is not StageKind.PUBLISH or self.nodes[source].variant is None
+
+    # what comes next
+
+    def start(self) -> None:
+        """Start what is ready, and start again what status says is running but nobody has seen."""
+        self.status = with_variants(
+            self.status.model_copy(update={"stages": tuple(self.stages.values())}), self.job.spec
+        )
+        if self.job.spec.suspend:
+            return
+        busy = sum(stage.state is StageState.RUNNING for stage in self.stages.values())
+        for node in self.plan:
+            stage = self.stages[node.id]
+            if stage.state is StageState.RUNNING and self._view(stage) is None:
+                self.starts.append(self._attempt(node, stage.attempt))
+            elif self._is_ready(node, stage) and busy < (self.installation.max_parallel or len(self.plan)):
+                busy += 1
+                self._begin(node, stage)
+
+    def _is_ready(self, node: PlannedStage, stage: StageStatus) -> bool:
+        if stage.state is not StageState.PENDING:
+            return False
+        if not attempts.is_due(stage, self.now):
+            self.wakeups.append(parse_time(stage.retry_at or stamp(self.now)))
+            return False
+        if any(not view.finished for view in self.observed.attempts if view.stage == node.id):
+            return False
+        states = [self.stages[source.stage].state for source in node.inputs.values()]
+        return all(
+            state in TERMINAL if node.kind is StageKind.PUBLISH else state is StageState.SUCCEEDED for state in states
+        )
+
+    def _begin(self, node: PlannedStage, stage: StageStatus) -> None:
+        seen = [view.attempt for view in self.observed.attempts if view.stage == node.id]
+        attempt = self._attempt(node, max([stage.attempt, *seen]) + 1)
+        self.starts.append(attempt)
+        update = {"state": StageState.RUNNING, "attempt": attempt.attempt, "started_at": stamp(self.now)}
+        update |= {"key": attempt.config.key, "reason": Reason.RUNNING, "message": None, "retry_at": None}
+        self.stages[node.id] = stage.model_copy(update=update | {"finished_at": None})
+
+    def _attempt(self, node: PlannedStage, number: int) -> Attempt:
+        storage = configs.storage_of(self.job, self.installation)
+        assert storage is not None, "decide refuses a job without storage"
+        results = {stage.id: stage.result for stage in self.stages.values() if stage.result}
+        inputs = configs.inputs_of(node, self.plan, results, storage.uri)
+        if node.kind is StageKind.PUBLISH:
+            node = configs.publish_identity(node, self.job, self.status.gates, releasable(self.status))
+        meeting = (
+            rendezvous(self.job.metadata.name, node, number, self._workers(node))
+            if self.installation.on_cluster
+            else None
+        )
+        config = configs.build_config(self.job, node, inputs, number, self.installation, meeting)
+        name = attempt_name(self.job.metadata.name, node.id, number)
+        return Attempt(name, node.id, number, self.status.run, self._workers(node), config)
+
+    # the outcome
+
+    def conclude(self, before: Observed) -> Decision:
+        """The decision, with conditions and everything that people see."""
+        generation = self.job.metadata.generation
+        update = {"stages": tuple(self.stages.values()), "observed_generation": generation}
+        status = with_variants(self.status.model_copy(update=update), self.job.spec)
+        required = frozenset(export.name for export in self.job.spec.exports if export.required)
+        ended = self._ended(status, required)
+        if ended and not status.finished_at:
+            update = {"finished_at": stamp(self.now), "active_seconds": self._active_seconds(), "active_since": None}
+            status = status.model_copy(update=update)
+        status = with_progress(status, self.job, self.observed.progress, self.installation, self.now)
+        picture = Picture(status, generation, required, self.job.spec.suspend, ended)
+        status = status.model_copy(update={"conditions": conditions(picture, self.now)})
+        delete_self = self._is_expired(status)
+        return Decision(
+            status=status,
+            start=tuple(self.starts),
+            delete=tuple(dict.fromkeys(self.deletions)),
+            expire=expired(before),
+            delete_self=delete_self,
+            events=transitions(before.job.status, status),
+            requeue_after=self._requeue_after(),
+        )
+
+    def _ended(self, status: DistillationJobStatus, required: frozenset[str]) -> Finding | None:
+        if not self._is_over():
+            return None
+        bad = next((stage for stage in self.stages.values() if self._decides(stage, required)), None)
+        if bad:
+            return Finding("False", bad.reason or Reason.NOT_REACHED, f"{bad.id}: {bad.message or ''}")
+        gates = {variant.name: variant.gate for variant in status.variants}
+        wanted = required or frozenset(gates)
+        good = [name for name in gates if gates[name] in ("Pass", "Warn")]
+        if (required and not wanted <= set(good)) or not good:
+            rows = [row for row in status.gates if row.variant in wanted and row.verdict not in ("Pass", "Warn")]
+            reason = Reason.GATE_INCONCLUSIVE if rows and rows[0].verdict == "Inconclusive" else Reason.GATE_FAILED
+            detail = f"{rows[0].variant}: {rows[0].gate}: {rows[0].message}" if rows else "no variant passed its gates"
+            return Finding("False", reason, detail)
+        return Finding("True", Reason.COMPLETED, f"{len(good)} of {len(gates)} variants may be released")
+
+    def _decides(self, stage: StageStatus, required: frozenset[str]) -> bool:
+        """Whether this stage's failure is the job's failure."""
+        variant = self.nodes[stage.id].variant
+        return stage.state is StageState.FAILED and (variant is None or variant in required)
+
+    def _is_over(self) -> bool:
+        return all(stage.state in TERMINAL for stage in self.stages.values())
+
+    def _is_expired(self, status: DistillationJobStatus) -> bool:
+        ttl = self.job.spec.ttl_seconds_after_finished
+        if ttl is None or not status.finished_at:
+            return False
+        due = parse_time(status.finished_at) + timedelta(seconds=ttl)
+        if due > self.now:
+            self.wakeups.append(due)
+        return due <= self.now
+
+    def _requeue_after(self) -> float | None:
+        return max(0.5, (min(self.wakeups) - self.now).total_seconds()) if self.wakeups else None
+
+    # the active clock
+
+    def _tick(self) -> None:
+        """Start or stop the active clock; suspension does not count."""
+        active = not self.job.spec.suspend and not self._is_over()
+        if active and not self.status.active_since:
+            self.status = self.status.model_copy(update={"active_since": stamp(self.now)})
+        elif not active and self.status.active_since:
+            update = {"active_seconds": self._active_seconds(), "active_since": None}
+            self.status = self.status.model_copy(update=update)
+
+    def _active_seconds(self) -> int:
+        since = self.status.active_since
+        return self.status.active_seconds + (int((self.now - parse_time(since)).total_seconds()) if since else 0)
+
+    # looking things up
+
+    def _delete(self, view: AttemptView) -> None:
+        if not view.deleting:
+            self.deletions.append(view.name)
+
+    def _views_of(self, stage_id: str) -> list[AttemptView]:
+        return [view for view in self.views if view.stage == stage_id]
+
+    def _view(self, stage: StageStatus) -> AttemptView | None:
+        return next((view for view in self._views_of(stage.id) if view.attempt == stage.attempt), None)
+
+    def _workers(self, node: PlannedStage) -> int:
+        return int(node.execution.get("workers", 1)) if node.kind is StageKind.TRAIN else 1

@@ -1,0 +1,279 @@
+"""From an attempt to the Kubernetes objects that carry it out: a Job, and a headless Service for a gang.
+
+The config travels in an annotation of the pod template and is mounted from there, so that an attempt is one write: there
+is no moment at which a Job exists without its config, and nothing else to clean up.
+"""
+
+import hashlib
+from typing import Any
+
+from dram_operator.api.distillation_job import GROUP, KIND, VERSION, DistillationJob
+from dram_operator.api.pods import PodTemplate, Resources
+from dram_operator.api.spec import Storage
+from dram_operator.api.status import PlannedStage
+from dram_operator.core import configs
+from dram_operator.core.attempts import resources_key
+from dram_operator.core.installation import Installation
+from dram_operator.core.observed import Attempt
+from dram_workers.model import Model
+from dram_workers.stages import STAGE_CONFIG, StageKind
+
+JOB_LABEL = f"{GROUP}/job"
+STAGE_LABEL = f"{GROUP}/stage"
+KIND_LABEL = f"{GROUP}/kind"
+ATTEMPT_LABEL = f"{GROUP}/attempt"
+RUN_LABEL = f"{GROUP}/run"
+CONFIG_ANNOTATION = f"{GROUP}/stage-config"
+STORAGE_CA_ANNOTATION = f"{GROUP}/storage-ca"
+PROGRESS_CA_ANNOTATION = f"{GROUP}/progress-ca"
+QUEUE_LABEL = "kueue.x-k8s.io/queue-name"
+
+CONTAINER = "worker"
+PROGRESS_AUDIENCE = "dram-progress"
+USER_ID = 65532
+GRACE_SECONDS: dict[StageKind, int] = {StageKind.TRAIN: 120}
+"""Time to save a checkpoint after SIGTERM."""
+DEFAULT_GRACE_SECONDS = 15
+LONGEST_NAME = 63
+
+Manifest = dict[str, Any]
+
+
+def attempt_name(job: str, stage_id: str, number: int) -> str:
+    """`<job>-<stage>-<attempt>`, shortened with a hash where a DNS label would not hold it."""
+    name = f"{job}-{stage_id}-{number}"
+    if len(name) <= LONGEST_NAME:
+        return name
+    mark = hashlib.sha256(f"{job}/{stage_id}".encode()).hexdigest()[:8]
+    return f"{f'{job}-{stage_id}'[: LONGEST_NAME - 10 - len(str(number))]}-{mark}-{number}"
+
+
+def rendezvous(job: str, node: PlannedStage, number: int, workers: int) -> str | None:
+    """Where the ranks of a gang meet: the pod of index 0, behind the headless Service."""
+    if workers == 1:
+        return None
+    return f"{attempt_name(job, node.id, number)}-0.{service_name(job)}:{configs.RENDEZVOUS_PORT}"
+
+
+def service_name(job: str) -> str:
+    """Name of the headless Service of a job's training pods."""
+    return f"{job}-train"
+
+
+def children(job: DistillationJob, attempt: Attempt, installation: Installation) -> tuple[Manifest, ...]:
+    """The objects of one attempt, in the order in which they are created; all are create-only."""
+    body = _job(job, attempt, installation)
+    return (_service(job), body) if attempt.config.kind is StageKind.TRAIN else (body,)
+
+
+def _labels(job: DistillationJob, attempt: Attempt) -> dict[str, str]:
+    return {
+        "app.kubernetes.io/name": "dram",
+        "app.kubernetes.io/component": "worker",
+        "app.kubernetes.io/managed-by": "dram-operator",
+        JOB_LABEL: job.metadata.name,
+        STAGE_LABEL: attempt.stage,
+        KIND_LABEL: attempt.config.kind.value,
+        ATTEMPT_LABEL: str(attempt.attempt),
+        RUN_LABEL: str(attempt.run),
+    }
+
+
+def _owner(job: DistillationJob) -> list[Manifest]:
+    return [
+        {
+            "apiVersion": f"{GROUP}/{VERSION}",
+            "kind": KIND,
+            "name": job.metadata.name,
+            "uid": job.metadata.uid,
+            "controller": True,
+            "blockOwnerDeletion": True,
+        }
+    ]
+
+
+def _service(job: DistillationJob) -> Manifest:
+    selector = {JOB_LABEL: job.metadata.name, KIND_LABEL: StageKind.TRAIN.value}
+    return {
+        "apiVersion": "v1",
+        "kind": "Service",
+        "metadata": {
+            "name": service_name(job.metadata.name),
+            "namespace": job.metadata.namespace,
+            "labels": selector,
+            "ownerReferences": _owner(job),
+        },
+        "spec": {
+            "clusterIP": "None",
+            # Ranks look each other up before they are ready.
+            "publishNotReadyAddresses": True,
+            "selector": selector,
+            "ports": [{"name": "rendezvous", "port": configs.RENDEZVOUS_PORT}],
+        },
+    }
+
+
+def _job(job: DistillationJob, attempt: Attempt, installation: Installation) -> Manifest:
+    pods, labels = job.spec.pod_template, _labels(job, attempt)
+    queue = {QUEUE_LABEL: pods.queue_name} if pods.queue_name else {}
+    gang: Manifest = {"completionMode": "Indexed"} if attempt.config.kind is StageKind.TRAIN else {}
+    return {
+        "apiVersion": "batch/v1",
+        "kind": "Job",
+        "metadata": {
+            "name": attempt.name,
+            "namespace": job.metadata.namespace,
+            "labels": labels | queue,
+            "ownerReferences": _owner(job),
+        },
+        "spec": {
+            "completions": attempt.workers,
+            "parallelism": attempt.workers,
+            "backoffLimit": 0,
+            "podReplacementPolicy": "Failed",
+            # Set at creation only: from then on it belongs to Kueue.
+            "suspend": bool(queue),
+            **gang,
+            "template": {
+                "metadata": {
+                    "labels": dict(pods.labels) | labels,
+                    "annotations": _annotations(job, attempt, installation),
+                },
+                "spec": _pod(job, attempt, installation),
+            },
+        },
+    }
+
+
+def _annotations(job: DistillationJob, attempt: Attempt, installation: Installation) -> dict[str, str]:
+    storage = configs.storage_of(job, installation)
+    config = STAGE_CONFIG.dump_json(attempt.config, exclude_none=True).decode()
+    extra = {
+        STORAGE_CA_ANNOTATION: storage.ca_bundle if storage else None,
+        PROGRESS_CA_ANNOTATION: installation.progress_ca,
+    }
+    known = {name: text for name, text in extra.items() if text}
+    return dict(job.spec.pod_template.annotations) | {CONFIG_ANNOTATION: config} | known
+
+
+def _pod(job: DistillationJob, attempt: Attempt, installation: Installation) -> Manifest:
+    pods, kind = job.spec.pod_template, attempt.config.kind
+    storage = configs.storage_of(job, installation)
+    gang = {"subdomain": service_name(job.metadata.name)} if kind is StageKind.TRAIN else {}
+    return {
+        **gang,
+        "restartPolicy": "Never",
+        "terminationGracePeriodSeconds": GRACE_SECONDS.get(kind, DEFAULT_GRACE_SECONDS),
+        "automountServiceAccountToken": False,
+        "enableServiceLinks": False,
+        "securityContext": {
+            "runAsNonRoot": True,
+            "runAsUser": USER_ID,
+            "runAsGroup": USER_ID,
+            "fsGroup": USER_ID,
+            "seccompProfile": {"type": "RuntimeDefault"},
+        },
+        **_placement(pods),
+        **({"serviceAccountName": storage.service_account_name} if storage and storage.service_account_name else {}),
+        **(
+            {"imagePullSecrets": [{"name": name} for name in installation.image_pull_secrets]}
+            if installation.image_pull_secrets
+            else {}
+        ),
+        "containers": [_container(job, attempt, installation)],
+        "volumes": _volumes(job, attempt, installation),
+    }
+
+
+def _placement(pods: PodTemplate) -> Manifest:
+    placement = {
+        "nodeSelector": dict(pods.node_selector),
+        "tolerations": [_plain(toleration) for toleration in pods.tolerations],
+        "affinity": pods.affinity,
+        "priorityClassName": pods.priority_class_name,
+        "runtimeClassName": pods.runtime_class_name,
+    }
+    return {name: value for name, value in placement.items() if value}
+
+
+def _container(job: DistillationJob, attempt: Attempt, installation: Installation) -> Manifest:
+    pods, kind = job.spec.pod_template, attempt.config.kind
+    plan = job.status.plan
+    sized: Resources | None = getattr(pods.resources, resources_key(kind)) or pods.resources.default
+    return {
+        "name": CONTAINER,
+        "image": (plan.image if plan else "") or pods.image or installation.image,
+        "imagePullPolicy": installation.image_pull_policy,
+        "command": ["dram", "worker", kind.value, "--config", f"{configs.CONFIG_FOLDER}/config.json"],
+        "env": _environment(job, installation),
+        "resources": _plain(sized or installation.default_resources),
+        "terminationMessagePolicy": "File",
+        "securityContext": {
+            "allowPrivilegeEscalation": False,
+            "readOnlyRootFilesystem": True,
+            "capabilities": {"drop": ["ALL"]},
+        },
+        "volumeMounts": _mounts(job, attempt, installation),
+    }
+
+
+def _environment(job: DistillationJob, installation: Installation) -> list[Manifest]:
+    storage = configs.storage_of(job, installation)
+    plain = {"HOME": installation.scratch, "TMPDIR": installation.scratch, "OMP_WAIT_POLICY": "PASSIVE"}
+    env: list[Manifest] = [{"name": name, "value": value} for name, value in plain.items()]
+    if storage and storage.secret_ref:
+        for key in ("AWS_ACCESS_KEY_ID", "AWS_SECRET_ACCESS_KEY", "AWS_SESSION_TOKEN"):
+            env.append(_secret_env(key, storage.secret_ref.name, key, optional=key == "AWS_SESSION_TOKEN"))
+    return env + [_secret_env(e.name, e.secret_name, e.key) for e in job.spec.pod_template.env_from_secrets]
+
+
+def _secret_env(name: str, secret: str, key: str, *, optional: bool = False) -> Manifest:
+    return {"name": name, "valueFrom": {"secretKeyRef": {"name": secret, "key": key, "optional": optional}}}
+
+
+def _volumes(job: DistillationJob, attempt: Attempt, installation: Installation) -> list[Manifest]:
+    files = {"config.json": CONFIG_ANNOTATION} | _authorities(configs.storage_of(job, installation), installation)
+    items = [
+        {"path": path, "fieldRef": {"fieldPath": f"metadata.annotations['{name}']"}} for path, name in files.items()
+    ]
+    volumes: list[Manifest] = [
+        {"name": "config", "downwardAPI": {"items": items}},
+        {"name": "scratch", "emptyDir": {}},
+    ]
+    if attempt.config.kind is StageKind.TRAIN:
+        # Ranks on one node share tensors through it; the default of 64 MiB is too small.
+        volumes.append({"name": "shm", "emptyDir": {"medium": "Memory"}})
+    if installation.progress_url:
+        token = {"audience": PROGRESS_AUDIENCE, "expirationSeconds": 3600, "path": "token"}
+        volumes.append({"name": "token", "projected": {"sources": [{"serviceAccountToken": token}]}})
+    for claim in configs.pvc_claims(job):
+        volumes.append({"name": f"pvc-{claim}"[:63], "persistentVolumeClaim": {"claimName": claim, "readOnly": True}})
+    return volumes
+
+
+def _authorities(storage: Storage | None, installation: Installation) -> dict[str, str]:
+    """CA files by file name, where there are any."""
+    files = {}
+    if storage and storage.ca_bundle:
+        files[configs.STORAGE_CA_FILE.rsplit("/", 1)[1]] = STORAGE_CA_ANNOTATION
+    if installation.progress_ca:
+        files[configs.PROGRESS_CA_FILE.rsplit("/", 1)[1]] = PROGRESS_CA_ANNOTATION
+    return files
+
+
+def _mounts(job: DistillationJob, attempt: Attempt, installation: Installation) -> list[Manifest]:
+    mounts: list[Manifest] = [
+        {"name": "config", "mountPath": configs.CONFIG_FOLDER, "readOnly": True},
+        {"name": "scratch", "mountPath": installation.scratch},
+    ]
+    if installation.progress_url:
+        mounts.append({"name": "token", "mountPath": configs.TOKEN_FILE.rsplit("/", 1)[0], "readOnly": True})
+    if attempt.config.kind is StageKind.TRAIN:
+        mounts.append({"name": "shm", "mountPath": "/dev/shm"})
+    for claim in configs.pvc_claims(job):
+        mounts.append({"name": f"pvc-{claim}"[:63], "mountPath": f"/mnt/pvc/{claim}", "readOnly": True})
+    return mounts
+
+
+def _plain(model: Model) -> Manifest:
+    return model.model_dump(mode="json", exclude_none=True)
