@@ -11,7 +11,7 @@ import urllib3
 from tests.cluster import audit, pki
 from tests.cluster.api import Api, ApiError, Object, wait_until
 from tests.cluster.binaries import binary
-from tests.cluster.processes import Processes, free_port, fresh_folder
+from tests.cluster.processes import Processes, free_ports, fresh_folder
 
 SERVICE_RANGE = "10.96.0.0/16"
 ISSUER = "https://kubernetes.default.svc"
@@ -27,7 +27,7 @@ class ControlPlane:
 
     def __init__(self, *, controllers: bool = False) -> None:
         self._controllers = controllers
-        self._etcd_port, self._api_port = free_port(), free_port()
+        self._etcd_port, self._peer_port, self._api_port = free_ports(3)
 
     def __enter__(self) -> Self:
         self.folder = fresh_folder("plane")
@@ -128,7 +128,7 @@ class ControlPlane:
         self._manager_kubeconfig = self._write_kubeconfig("manager", pki.certificate_user(manager))
 
     def _start(self) -> None:
-        address, peers = f"http://127.0.0.1:{self._etcd_port}", f"http://127.0.0.1:{free_port()}"
+        address, peers = f"http://127.0.0.1:{self._etcd_port}", f"http://127.0.0.1:{self._peer_port}"
         self.processes.start(
             "etcd",
             [

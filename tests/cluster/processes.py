@@ -7,6 +7,7 @@ import socket
 import subprocess
 import time
 from collections.abc import Callable, Mapping
+from contextlib import ExitStack
 from pathlib import Path
 
 import psutil
@@ -20,11 +21,13 @@ class NotReady(RuntimeError):
     """A program ended or did not become ready; the message has the end of its log."""
 
 
-def free_port() -> int:
-    """A TCP port of the loopback interface that nobody listens on right now."""
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        return int(probe.getsockname()[1])
+def free_ports(count: int, address: str = "127.0.0.1") -> list[int]:
+    """Different TCP ports of an address that nobody listens on right now."""
+    with ExitStack() as probes:
+        sockets = [probes.enter_context(socket.socket()) for _ in range(count)]
+        for probe in sockets:
+            probe.bind((address, 0))
+        return [int(probe.getsockname()[1]) for probe in sockets]
 
 
 def fresh_folder(kind: str) -> Path:
