@@ -2,11 +2,11 @@
 
 from typing import Annotated, Any, Literal
 
-from pydantic import ConfigDict, Field
+from pydantic import BaseModel, ConfigDict, Field
 from pydantic.alias_generators import to_camel
-from pydantic import BaseModel
 
 from dram_operator.api.pods import PodTemplate
+from dram_operator.api.schema import by
 from dram_operator.api.spec import Dataset, Export, Gates, Golden, Objective, Storage, Student, Teacher, Training
 from dram_operator.api.status import DistillationJobStatus
 from dram_workers.model import Model
@@ -30,7 +30,7 @@ class DistillationJobSpec(Model):
     """The loss."""
     training: Training = Training()
     """How it is trained."""
-    exports: Annotated[tuple[Export, ...], Field(min_length=1, max_length=16)]
+    exports: Annotated[tuple[Export, ...], Field(min_length=1, max_length=16, json_schema_extra=by("name"))]
     """The variants to make."""
     golden: Golden
     """The held-out suite."""

@@ -2,11 +2,31 @@
 
 from typing import Annotated, Any, Literal
 
-from pydantic import Field
+from pydantic import BeforeValidator, Field
+
+from dram_operator.api.schema import FREE_FORM, by
 from dram_workers.model import Model
 
 Label = Annotated[str, Field(max_length=253)]
-Quantity = Annotated[str, Field(min_length=1, max_length=32)]
+ObjectName = Annotated[str, Field(min_length=1, max_length=253)]
+
+
+def _as_text(value: object) -> object:
+    return str(value) if isinstance(value, int) else value
+
+
+Quantity = Annotated[
+    str,
+    BeforeValidator(_as_text),
+    Field(min_length=1, max_length=32, json_schema_extra={"x-kubernetes-int-or-string": True}),
+]
+"""A Kubernetes quantity such as 500m or 4Gi; a bare whole number may be written without quotes."""
+
+_FREE_OBJECT = {"type": "object", "description": "In Kubernetes' own form.", **FREE_FORM}
+_AFFINITIES: dict[str, Any] = {
+    "additionalProperties": False,
+    "properties": dict.fromkeys(("nodeAffinity", "podAffinity", "podAntiAffinity"), _FREE_OBJECT),
+}
 
 
 class Resources(Model):
@@ -29,7 +49,7 @@ class Toleration(Model):
     """Taint value for Equal."""
     effect: Literal["NoSchedule", "PreferNoSchedule", "NoExecute"] | None = None
     """Effect tolerated; absent means all."""
-    toleration_seconds: Annotated[int, Field(ge=0)] | None = None
+    toleration_seconds: Annotated[int, Field(ge=0, le=31_536_000)] | None = None
     """How long NoExecute is tolerated."""
 
 
@@ -38,7 +58,7 @@ class SecretEnv(Model):
 
     name: Annotated[str, Field(min_length=1, max_length=253)]
     """Name of the variable."""
-    secret_name: Annotated[str, Field(min_length=1, max_length=253)]
+    secret_name: ObjectName
     """Name of the Secret."""
     key: Annotated[str, Field(min_length=1, max_length=253)]
     """Key in the Secret."""
@@ -70,13 +90,13 @@ class PodTemplate(Model):
     """Labels that a node must have."""
     tolerations: Annotated[tuple[Toleration, ...], Field(max_length=32)] = ()
     """Taints that are tolerated."""
-    affinity: dict[str, Any] | None = None
+    affinity: Annotated[dict[str, Any] | None, Field(max_length=3, json_schema_extra=_AFFINITIES)] = None
     """Affinity in Kubernetes' own form."""
-    priority_class_name: Annotated[str, Field(min_length=1, max_length=253)] | None = None
+    priority_class_name: ObjectName | None = None
     """Priority class."""
-    runtime_class_name: Annotated[str, Field(min_length=1, max_length=253)] | None = None
+    runtime_class_name: ObjectName | None = None
     """Runtime class, e.g. nvidia."""
-    env_from_secrets: Annotated[tuple[SecretEnv, ...], Field(max_length=32)] = ()
+    env_from_secrets: Annotated[tuple[SecretEnv, ...], Field(max_length=32, json_schema_extra=by("name"))] = ()
     """Environment variables from Secrets, e.g. HF_TOKEN."""
     labels: Annotated[dict[Label, Annotated[str, Field(max_length=63)]], Field(max_length=32)] = {}
     """Labels added to the pods."""

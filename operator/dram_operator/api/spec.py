@@ -1,23 +1,34 @@
 """`DistillationJob.spec` as pydantic models. Field docstrings become the CRD's descriptions."""
 
-from enum import StrEnum
 from typing import Annotated, Any, Literal
 
 from pydantic import Field
+
+from dram_operator.api.schema import FREE_FORM, by
 from dram_workers.model import Model
-from dram_workers.stages import GgufType, Schedule
+from dram_workers.stages import OWNED_DEEPSPEED_KEYS, GgufType, Schedule
 
 Uri = Annotated[str, Field(min_length=1, max_length=256)]
-Name = Annotated[str, Field(min_length=1, max_length=32, pattern=r"^[a-z0-9]([-a-z0-9]*[a-z0-9])?$")]
+Name = Annotated[str, Field(min_length=1, max_length=32)]
 Fraction = Annotated[float, Field(ge=0, le=1)]
-Seconds = Annotated[int, Field(ge=0, le=31_536_000)]
+Beta = Annotated[float, Field(ge=0, lt=1)]
+Limit = Annotated[float, Field(gt=0, le=1_000_000_000)]
+
+# CEL sees only the keys of a free-form object that its schema names, so those that a rule refuses are named here.
+_OWNED: dict[str, Any] = {
+    "properties": {
+        key: {"type": kind, "description": "Refused: Dram sets it."} | (FREE_FORM if kind == "object" else {})
+        for key, (kind, _) in OWNED_DEEPSPEED_KEYS.items()
+    }
+}
 
 
 class Teacher(Model):
     """The model to learn from."""
 
     uri: Uri
-    """Where the teacher lies: hf://org/name@revision, s3://bucket/prefix or pvc://claim/path; file:// in local runs. Safetensors only."""
+    """Where the teacher lies: hf://org/name@revision, s3://bucket/prefix or pvc://claim/path; in a local run also
+    file:///path or a path. Only safetensors are read."""
 
 
 class FromTeacher(Model):
@@ -61,7 +72,7 @@ class Synthetic(Model):
 class Dataset(Model):
     """What the student learns from."""
 
-    sources: Annotated[tuple[Source, ...], Field(max_length=20)] = ()
+    sources: Annotated[tuple[Source, ...], Field(max_length=20, json_schema_extra=by("uri"))] = ()
     """Files of training text."""
     synthetic: Synthetic | None = None
     """Let the teacher answer prompts, and train on the answers."""
@@ -111,7 +122,7 @@ class DeepSpeed(Model):
     """ZeRO stage: 0 replicates all, 1 shards the optimizer, 2 the gradients too, 3 the parameters too."""
     offload: Literal["None", "Optimizer", "OptimizerAndParameters"] = "None"
     """What is kept in the host's memory between uses; needs a ZeRO stage that shards it."""
-    config: Annotated[dict[str, Any], Field(max_length=64)] = {}
+    config: Annotated[dict[str, Any], Field(max_length=64, json_schema_extra=_OWNED)] = {}
     """Raw DeepSpeed settings, for what the fields above do not say. Keys that Dram sets itself are refused."""
 
 
@@ -120,14 +131,6 @@ class Checkpoint(Model):
 
     every_steps: Annotated[int, Field(ge=1, le=1_000_000)] = 50
     """Steps between two checkpoints."""
-
-
-class LearningRateSchedule(StrEnum):
-    """How the learning rate falls after the warm-up."""
-
-    CONSTANT = "Constant"
-    LINEAR = "Linear"
-    COSINE = "Cosine"
 
 
 class Training(Model):
@@ -155,7 +158,7 @@ class Training(Model):
     """Steps over which the rate rises from zero."""
     weight_decay: Annotated[float, Field(ge=0, le=1)] = 0.0
     """AdamW's decoupled weight decay."""
-    betas: Annotated[tuple[Fraction, Fraction], Field(min_length=2, max_length=2)] = (0.9, 0.95)
+    betas: tuple[Beta, Beta] = (0.9, 0.95)
     """AdamW's two decay rates."""
     seed: Annotated[int, Field(ge=0, le=2_147_483_647)] = 0
     """Seed of everything random."""
@@ -185,7 +188,8 @@ class Golden(Model):
     """The held-out suite that decides about every variant."""
 
     uri: Uri
-    """JSON Lines: id, prompt or messages, and optionally reference, minSimilarity, exact, contains, regex, maxTokens, tags."""
+    """JSON Lines with id, prompt or messages, and optionally reference, minSimilarity, exact, contains, regex,
+    maxTokens and tags."""
     embedder: Uri | None = None
     """Sentence embedder, in the forms of teacher.uri; absent means the one in the worker image."""
     min_similarity: Annotated[float, Field(ge=0, le=1)] = 0.8
@@ -197,7 +201,10 @@ class Golden(Model):
 
 
 class QualityGate(Model):
-    """Limits on the golden suite and on the divergence from the float student. A limit that is absent is not checked, but maxKLDivergence has defaults by type."""
+    """Limits on the golden suite and on the divergence from the float student.
+
+    A limit that is absent is not checked; maxKLDivergence then has a default by quantization.
+    """
 
     max_score_drop: Fraction | None = None
     """Largest loss of mean golden score against the float student."""
@@ -214,22 +221,22 @@ class QualityGate(Model):
 class PerformanceGate(Model):
     """Limits on the exported file as the bench pod measures it. A limit that is absent is not checked."""
 
-    p95_latency_ms: Annotated[float, Field(gt=0)] | None = None
+    p95_latency_ms: Limit | None = None
     """95th percentile of the time for one whole answer, in milliseconds."""
-    p99_latency_ms: Annotated[float, Field(gt=0)] | None = None
+    p99_latency_ms: Limit | None = None
     """99th percentile of the time for one whole answer, in milliseconds."""
-    peak_memory_mib: Annotated[float | None, Field(gt=0, alias="peakMemoryMiB")] = None
+    peak_memory_mib: Annotated[Limit | None, Field(alias="peakMemoryMiB")] = None
     """Peak resident memory of a fresh process, in MiB."""
-    min_tokens_per_second: Annotated[float, Field(gt=0)] | None = None
+    min_tokens_per_second: Limit | None = None
     """Generated tokens per second, one request at a time."""
-    max_size_mib: Annotated[float | None, Field(gt=0, alias="maxSizeMiB")] = None
+    max_size_mib: Annotated[Limit | None, Field(alias="maxSizeMiB")] = None
     """Size of the variant's files, in MiB."""
 
 
 class DeviceGate(Model):
     """The device that the variant is meant for."""
 
-    memory_mib: Annotated[float, Field(gt=0, alias="memoryMiB")]
+    memory_mib: Annotated[Limit, Field(alias="memoryMiB")]
     """Memory of the device in MiB; a variant whose peak exceeds it fails, and the headroom is reported."""
 
 
@@ -266,7 +273,8 @@ class Storage(Model):
     uri: Uri
     """s3://bucket/prefix; file:///folder in local runs."""
     secret_ref: SecretRef | None = None
-    """Secret with AWS_ACCESS_KEY_ID and AWS_SECRET_ACCESS_KEY (and AWS_SESSION_TOKEN); absent where the service account has the rights."""
+    """Secret with AWS_ACCESS_KEY_ID and AWS_SECRET_ACCESS_KEY (and AWS_SESSION_TOKEN); absent where the service account
+    has the rights."""
     service_account_name: Annotated[str, Field(min_length=1, max_length=253)] | None = None
     """Service account of the worker pods, for storage rights bound to it."""
     endpoint: Uri | None = None

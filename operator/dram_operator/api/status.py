@@ -4,9 +4,12 @@ from enum import StrEnum
 from typing import Annotated, Any, Literal
 
 from pydantic import Field
-from dram_workers.model import Model
-from dram_workers.stages import GateRow, StageKind, StageResult
 
+from dram_operator.api.schema import by
+from dram_workers.model import Model
+from dram_workers.stages import GateRow, StageKind, StageResult, Word
+
+Path = Annotated[str, Field(max_length=1024)]
 Timestamp = Annotated[str, Field(max_length=40, json_schema_extra={"format": "date-time"})]
 
 
@@ -115,42 +118,44 @@ class StageState(StrEnum):
 class PlannedInput(Model):
     """An input of a planned stage: which output of which other stage."""
 
-    stage: str
-    output: str
+    stage: Word
+    """Id of the other stage."""
+    output: Word
+    """Name of its output."""
 
 
 class PlannedStage(Model):
     """A node of the plan graph."""
 
-    id: str
+    id: Word
     """Unique in the plan."""
     kind: StageKind
     """What it does."""
-    inputs: dict[str, PlannedInput] = {}
+    inputs: Annotated[dict[str, PlannedInput], Field(max_length=64)] = {}
     """Inputs by name; the stage waits for all of them."""
-    identity: dict[str, Any]
+    identity: Annotated[dict[str, Any], Field(max_length=64)]
     """The recipe, as the worker will read it."""
-    execution: dict[str, Any] = {}
+    execution: Annotated[dict[str, Any], Field(max_length=64)] = {}
     """What is particular to this stage's execution, e.g. workers."""
-    variant: str | None = None
+    variant: Word | None = None
     """The variant that it works for."""
 
 
 class Plan(Model):
     """What this run does, pinned when it started, so that an operator upgrade does not change it."""
 
-    spec_hash: str
+    spec_hash: Word
     """SHA-256 of the part of the spec that makes a run."""
-    image: str = ""
+    image: Annotated[str, Field(max_length=512)] = ""
     """Worker image of the run."""
-    stages: tuple[PlannedStage, ...]
+    stages: Annotated[tuple[PlannedStage, ...], Field(max_length=128, json_schema_extra=by("id"))]
     """The graph, in topological order."""
 
 
 class StageStatus(Model):
     """What became of a planned stage."""
 
-    id: str
+    id: Word
     """Its id in the plan."""
     state: StageState
     """Where it stands."""
@@ -158,9 +163,9 @@ class StageStatus(Model):
     """Number of the latest attempt."""
     retries: int = 0
     """Attempts that counted against spec.retries."""
-    key: str | None = None
+    key: Word | None = None
     """Key of its result folder, once its inputs are known."""
-    reason: str | None = None
+    reason: Word | None = None
     """Why it waits, failed or was skipped."""
     message: Annotated[str, Field(max_length=1024)] | None = None
     """The same, in a sentence."""
@@ -177,7 +182,7 @@ class StageStatus(Model):
 class ProgressStatus(Model):
     """How far the running stage is. Never decides anything."""
 
-    stage: str
+    stage: Word
     """The stage that reports."""
     step: int
     """Steps done."""
@@ -198,22 +203,22 @@ class CheckpointStatus(Model):
 
     step: int
     """Optimizer step."""
-    uri: str
+    uri: Path
     """Its folder in the store."""
 
 
 class VariantStatus(Model):
     """One variant and whether it may be released."""
 
-    name: str
+    name: Word
     """As in spec.exports."""
-    uri: str | None = None
+    uri: Path | None = None
     """Folder of its files; set only when it is releasable."""
-    sha256: str | None = None
+    sha256: Word | None = None
     """Digest of the artifact's manifest."""
     size_bytes: int | None = None
     """Size of its files."""
-    scores: dict[str, float] = {}
+    scores: Annotated[dict[str, float], Field(max_length=64)] = {}
     """Measured figures by name."""
     gate: Literal["Pending", "Pass", "Warn", "Fail"] = "Pending"
     """The worst verdict of its gates; an inconclusive or unverified one counts as Fail unless it only warns."""
@@ -228,27 +233,27 @@ class DistillationJobStatus(Model):
     """Number of the run; a changed spec starts the next one."""
     plan: Plan | None = None
     """The pinned plan."""
-    stages: tuple[StageStatus, ...] = ()
+    stages: Annotated[tuple[StageStatus, ...], Field(max_length=128, json_schema_extra=by("id"))] = ()
     """The plan's stages."""
-    conditions: tuple[Condition, ...] = ()
+    conditions: Annotated[tuple[Condition, ...], Field(max_length=16, json_schema_extra=by("type"))] = ()
     """Conditions by type."""
     progress: ProgressStatus | None = None
     """Latest report of the running stage."""
     checkpoint: CheckpointStatus | None = None
     """Latest checkpoint."""
-    variants: tuple[VariantStatus, ...] = ()
+    variants: Annotated[tuple[VariantStatus, ...], Field(max_length=16, json_schema_extra=by("name"))] = ()
     """The variants."""
-    gates: tuple[GateRow, ...] = ()
+    gates: Annotated[tuple[GateRow, ...], Field(max_length=256)] = ()
     """Every gate decided so far."""
-    best: str | None = None
+    best: Word | None = None
     """The releasable variant with the highest golden score."""
-    best_score: str | None = None
+    best_score: Word | None = None
     """Its score, for people."""
-    gate: str | None = None
+    gate: Word | None = None
     """The gates in a word, for people: Pending, Pass, Warn, or the first that failed."""
-    stage: str | None = None
+    stage: Word | None = None
     """The stage at work, for people."""
-    report_uri: str | None = None
+    report_uri: Path | None = None
     """The report."""
     started_at: Timestamp | None = None
     """When the run started."""
