@@ -32,6 +32,8 @@ class WorkerReason(StrEnum):
 
     MODEL_NOT_FOUND = "ModelNotFound"
     """The URI of a teacher, student or embedder leads to no model."""
+    HUB_UNAVAILABLE = "HubUnavailable"
+    """The model hub did not answer, or answered with a server error."""
     SOURCE_NOT_FOUND = "SourceNotFound"
     """The URI of a dataset, prompts or golden file leads nowhere."""
     STORAGE_DENIED = "StorageDenied"

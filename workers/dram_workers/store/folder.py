@@ -45,11 +45,12 @@ class FolderStore:
                 return False
             return True
 
-    def get_bytes(self, key: str) -> bytes | None:
-        """Read a file; None when there is none."""
+    def get_bytes(self, key: str, *, first: int | None = None) -> bytes | None:
+        """Read a file, or its first bytes; None when there is none."""
         with self._errors():
             try:
-                return self._path(key).read_bytes()
+                with self._path(key).open("rb") as file:
+                    return file.read(first)
             except (FileNotFoundError, IsADirectoryError, NotADirectoryError):
                 return None
 

@@ -17,25 +17,31 @@ class ObjectInfo:
     """Seconds since the epoch."""
     etag: str | None = None
     """The server's mark of this content; absent in a folder."""
+    sha256: str | None = None
+    """Hex digest of the content, where the server knows it."""
 
 
-class ObjectStore(Protocol):
-    """Keys are relative to the store's root. Errors are `dram_workers.errors.StageError`s that name spec.storage."""
+class FileTree(Protocol):
+    """What can be read from. Keys are relative to its root."""
 
-    def put_file(self, key: str, path: Path) -> None:
-        """Upload a file; readers see it whole or not at all."""
-
-    def put_bytes(self, key: str, body: bytes, *, if_absent: bool = False) -> bool:
-        """Write an object; with `if_absent`, False when one is there already (S3's `If-None-Match: *`)."""
-
-    def get_bytes(self, key: str) -> bytes | None:
-        """Read an object; None when there is none."""
+    def get_bytes(self, key: str, *, first: int | None = None) -> bytes | None:
+        """Read an object, or its first bytes; None when there is none."""
 
     def get_file(self, key: str, path: Path) -> None:
         """Download an object to a file, or link it in a folder of this machine; FileNotFoundError when there is none."""
 
     def list(self, prefix: str) -> Iterator[ObjectInfo]:
         """Objects whose key starts with `prefix`, in key order."""
+
+
+class ObjectStore(FileTree, Protocol):
+    """Where results go. Errors are `dram_workers.errors.StageError`s that name spec.storage."""
+
+    def put_file(self, key: str, path: Path) -> None:
+        """Upload a file; readers see it whole or not at all."""
+
+    def put_bytes(self, key: str, body: bytes, *, if_absent: bool = False) -> bool:
+        """Write an object; with `if_absent`, False when one is there already (S3's `If-None-Match: *`)."""
 
     def delete(self, keys: Sequence[str]) -> None:
         """Delete objects; absent ones are no error."""

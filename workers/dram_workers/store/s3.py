@@ -69,11 +69,14 @@ class S3Store:
                     return True
         return False
 
-    def get_bytes(self, key: str) -> bytes | None:
-        """Read an object; None when there is none."""
+    def get_bytes(self, key: str, *, first: int | None = None) -> bytes | None:
+        """Read an object, or its first bytes; None when there is none."""
         with storage_errors(self._settings):
             try:
-                return self._client.get_object(Bucket=self._bucket, Key=self._key(key))["Body"].read()
+                if first is None:
+                    return self._client.get_object(Bucket=self._bucket, Key=self._key(key))["Body"].read()
+                span = f"bytes=0-{first - 1}"
+                return self._client.get_object(Bucket=self._bucket, Key=self._key(key), Range=span)["Body"].read()
             except ClientError as error:
                 if _code(error) in ABSENT:
                     return None
