@@ -1,0 +1,145 @@
+"""Compare Dram's GGUF export with llama.cpp's own converter and quantizer, tensor for tensor.
+
+Needs a checkout of llama.cpp with `build/bin/llama-quantize`; writes the report and the digests that the regression
+test checks:
+
+    python -m tests.tools.compare_quantizer --llama-cpp DIR --model FOLDER --report FILE --digests FILE
+"""
+
+import argparse
+import hashlib
+import json
+import subprocess
+import sys
+import threading
+from collections import Counter
+from pathlib import Path
+from tempfile import TemporaryDirectory
+
+import numpy as np
+from gguf import GGUFReader
+
+from dram_workers.export.checkpoint import Checkpoint
+from dram_workers.export.gguf_file import plan_tensors, write_gguf
+from dram_workers.export.vocabulary import read_vocabulary
+from dram_workers.stages import GgufType
+from tests.tools.quantizer_models import MADE_MODELS, write_made_model
+
+_CONVERT = """
+import runpy, sys
+sys.path.insert(0, sys.argv[1])
+from conversion.base import TextModel
+if sys.argv[2] == "made":
+    TextModel.get_vocab_base_pre = lambda self, tokenizer: "smollm"  # the made tokenizer is in no list of known ones
+sys.argv = [sys.argv[1] + "/convert_hf_to_gguf.py", *sys.argv[3:]]
+runpy.run_path(sys.argv[0], run_name="__main__")
+"""
+
+
+class Silent:
+    """A reporter that says nothing."""
+
+    def report(self, step: int, total_steps: int, metrics: dict[str, float] | None = None) -> None:
+        """Say nothing."""
+
+
+def ours(folder: Path, path: Path, file_type: GgufType) -> Path:
+    """Export with Dram."""
+    checkpoint = Checkpoint(folder)
+    plan = plan_tensors(checkpoint, file_type)
+    write_gguf(
+        checkpoint,
+        plan,
+        read_vocabulary(checkpoint, plan.shape.vocabulary),
+        path,
+        file_type=file_type,
+        model_name=folder.name,
+        threads=2,
+        reporter=Silent(),
+        stopping=threading.Event(),
+    )
+    return path
+
+
+def convert(llama_cpp: Path, folder: Path, path: Path) -> Path:
+    """llama.cpp's own conversion to float32."""
+    made = "made" if folder.name in MADE_MODELS else "known"
+    command = [sys.executable, "-c", _CONVERT, str(llama_cpp), made, str(folder), "--outtype", "f32"]
+    subprocess.run([*command, "--outfile", str(path)], check=True, capture_output=True)
+    return path
+
+
+def tensors(path: Path) -> dict[str, tuple[str, str]]:
+    """Type and SHA-256 of the bytes of every tensor."""
+    return {
+        each.name: (each.tensor_type.name, hashlib.sha256(np.ascontiguousarray(each.data).tobytes()).hexdigest())
+        for each in GGUFReader(path).tensors
+    }
+
+
+def metadata(path: Path) -> dict[str, str]:
+    """Metadata as JSON texts, by key."""
+    fields = GGUFReader(path).fields
+    return {
+        key: json.dumps(each.contents(), default=str) for key, each in fields.items() if not key.startswith("GGUF.")
+    }
+
+
+def compare(llama_cpp: Path, folder: Path, work: Path) -> tuple[list[str], dict[str, dict[str, list[str]]], bool]:
+    """Rows of the report for one model, the quantizer's digests, and whether all were equal."""
+    rows, digests, equal = [], {}, True
+    plain = convert(llama_cpp, folder, work / "f32.gguf")
+    for file_type in GgufType:
+        theirs = work / f"theirs-{file_type}.gguf"
+        quantize = llama_cpp / "build/bin/llama-quantize"
+        subprocess.run([quantize, plain, theirs, file_type.value, "2"], check=True, capture_output=True)
+        want, got = tensors(theirs), tensors(ours(folder, work / f"ours-{file_type}.gguf", file_type))
+        same = sum(want[name] == got.get(name) for name in want)
+        equal &= same == len(want) == len(got)
+        whole = hashlib.sha256(json.dumps(sorted(want.items())).encode()).hexdigest()
+        kinds = " ".join(
+            f"{kind}:{count}" for kind, count in sorted(Counter(kind for kind, _ in want.values()).items())
+        )
+        rows.append(f"| {folder.name} | {file_type} | {same} of {len(want)} | {kinds} | `{whole[:16]}` |")
+        digests[file_type.value] = {name: [kind, digest[:16]] for name, (kind, digest) in sorted(want.items())}
+        theirs.unlink()
+    rows.append(_metadata_row(folder.name, metadata(plain), metadata(work / "ours-F16.gguf")))
+    return rows, digests, equal
+
+
+def _metadata_row(name: str, want: dict[str, str], got: dict[str, str]) -> str:
+    differing = sorted(key for key in want.keys() & got.keys() if want[key] != got[key])
+    missing, added = sorted(want.keys() - got.keys()), sorted(got.keys() - want.keys())
+    text = f"differ: {', '.join(differing) or 'none'}; only theirs: {', '.join(missing) or 'none'}; only ours: {', '.join(added) or 'none'}"
+    return f"| {name} | metadata | {text} | | |"
+
+
+def main() -> int:
+    """Compare every model; 0 when all tensors are equal."""
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("--llama-cpp", type=Path, required=True)
+    parser.add_argument(
+        "--model", type=Path, action="append", default=[], help="a model with a tokenizer llama.cpp knows"
+    )
+    parser.add_argument("--report", type=Path, required=True)
+    parser.add_argument("--digests", type=Path, required=True)
+    given = parser.parse_args()
+    rows: list[str] = []
+    digests: dict[str, dict[str, dict[str, list[str]]]] = {}
+    equal = True
+    with TemporaryDirectory() as temporary:
+        work = Path(temporary)
+        made = [write_made_model(work / "models" / name, model) for name, model in MADE_MODELS.items()]
+        for folder in [*given.model, *made]:
+            more, found, same = compare(given.llama_cpp, folder, work)
+            sys.stdout.write("\n".join(more) + "\n")
+            rows, equal = rows + more, equal and same
+            if folder.name in MADE_MODELS:
+                digests[folder.name] = found
+    given.report.write_text("\n".join(rows) + "\n")
+    given.digests.write_text(json.dumps(digests, separators=(",", ":"), sort_keys=True).replace("},", "},\n") + "\n")
+    return 0 if equal else 1
+
+
+if __name__ == "__main__":
+    sys.exit(main())

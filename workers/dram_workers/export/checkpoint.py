@@ -1,0 +1,66 @@
+"""A `from_pretrained` folder in safetensors, read tensor by tensor without torch."""
+
+import json
+from functools import cached_property
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from gguf.utility import LocalTensor, SafetensorsLocal
+from numpy.typing import NDArray
+
+from dram_workers.errors import BadInput, WorkerReason
+
+
+class Checkpoint:
+    """The weights and the config files of one model."""
+
+    def __init__(self, folder: Path) -> None:
+        """Index the folder. BadInput(ModelNotFound) when it holds no config or no safetensors."""
+        self.folder = folder
+        self.config = self.json("config.json")
+        files = sorted(folder.glob("*.safetensors"))
+        if not self.config or not files:
+            raise BadInput(
+                WorkerReason.MODEL_NOT_FOUND,
+                "the student's folder holds no config.json or no .safetensors file",
+                field="spec.student",
+                remedy="point it to a model in safetensors",
+            )
+        self._tensors: dict[str, LocalTensor] = {}
+        for file in files:
+            self._tensors.update(SafetensorsLocal(file).tensors)
+
+    def json(self, name: str) -> dict[str, Any]:
+        """One of the folder's JSON files; empty when it is not there."""
+        path = self.folder / name
+        return dict(json.loads(path.read_text(encoding="utf-8"))) if path.is_file() else {}
+
+    @cached_property
+    def names(self) -> tuple[str, ...]:
+        """The tensors' names, sorted."""
+        return tuple(sorted(self._tensors))
+
+    def shape(self, name: str) -> tuple[int, ...]:
+        """The shape of one tensor."""
+        return self._tensors[name].shape
+
+    def read(self, name: str) -> NDArray[np.float32]:
+        """One tensor as float32, which holds every value of float16 and bfloat16 exactly."""
+        tensor = self._tensors[name]
+        raw = tensor.mmap_bytes()
+        match tensor.dtype:
+            case "F32":
+                values = raw.view("<f4")
+            case "F16":
+                values = raw.view("<f2").astype(np.float32)
+            case "BF16":
+                values = (raw.view("<u2").astype(np.uint32) << 16).view(np.float32)
+            case other:
+                raise BadInput(
+                    WorkerReason.UNSUPPORTED_MODEL,
+                    f"the tensor {name} is stored as {other}",
+                    field="spec.student",
+                    remedy="store the weights as F32, F16 or BF16",
+                )
+        return np.asarray(values, np.float32).reshape(tensor.shape)
