@@ -7,7 +7,8 @@ from typing import Any
 import yaml
 
 from dram_operator.api.distillation_job import GROUP, KIND, PLURAL, VERSION, DistillationJobSpec
-from dram_operator.api.rules import RULES, Rule
+from dram_operator.api.rule import Rule
+from dram_operator.api.rules import RULES
 from dram_operator.api.schema import Schema, structural, without_defaults
 from dram_operator.api.status import DistillationJobStatus
 

@@ -4,52 +4,22 @@ A message names what is wrong and what to do; `{expression}` in it shows a value
 every report. Keep to core CEL and `format`, or the rules cannot run offline.
 """
 
-import json
-import re
-from dataclasses import dataclass
-
+from dram_operator.api.rule import (
+    LABEL,
+    S3,
+    Rule,
+    constant,
+    data_uri,
+    keys,
+    label_values,
+    model_uri,
+    object_name,
+    owned,
+    quantities,
+    uri,
+)
 from dram_operator.api.status import ConditionType
 from dram_workers.stages import OWNED_DEEPSPEED_KEYS
-
-
-@dataclass(frozen=True)
-class Rule:
-    """One rule: `rule` must hold for `self`, every value found at `path`."""
-
-    path: str
-    """Path in the object, empty for the object itself; `[]` means every item."""
-    rule: str
-    """A CEL expression; one that says oldSelf runs on updates only."""
-    message: str
-    """What is wrong and the remedy."""
-    field: str = ""
-    """The field below `path` to report."""
-    cluster_only: bool = False
-    """Whether a local run is free of it."""
-
-    @property
-    def transition(self) -> bool:
-        """Whether it compares with the object before an update."""
-        return "oldSelf" in self.rule
-
-    @property
-    def message_expression(self) -> str | None:
-        """The message as a CEL expression, where it shows a value."""
-        shown = re.findall(r"\{(.+?)\}", self.message)
-        if not shown:
-            return None
-        template = re.sub(r"\{.+?\}", "%s", self.message.replace("%", "%%"))
-        return f"{json.dumps(template)}.format([{', '.join(shown)}])"
-
-
-LABEL = "^[a-z0-9]([-a-z0-9]*[a-z0-9])?$"
-SUBDOMAIN = "^[a-z0-9]([-a-z0-9]*[a-z0-9])?([.][a-z0-9]([-a-z0-9]*[a-z0-9])?)*$"
-KEY = "^([a-z0-9]([-a-z0-9.]*[a-z0-9])?/)?[A-Za-z0-9]([-A-Za-z0-9_.]{0,61}[A-Za-z0-9])?$"
-LABEL_VALUE = "^([A-Za-z0-9]([-A-Za-z0-9_.]*[A-Za-z0-9])?)?$"
-QUANTITY = "^([0-9]+([.][0-9]*)?|[.][0-9]+)([KMGTPE]i|[numkMGTPE]|[eE][-+]?[0-9]+)?$"
-S3 = "s3://[a-z0-9][a-z0-9.-]{1,61}[a-z0-9]"
-PVC = "pvc://[a-z0-9]([-a-z0-9.]*[a-z0-9])?/.+"
-HUB = "hf://[A-Za-z0-9][A-Za-z0-9_.-]*/[A-Za-z0-9][A-Za-z0-9_.-]*(@[A-Za-z0-9_./-]+)?"
 
 FROZEN = ("teacher", "student", "storage")
 """Fields of the spec that never change."""
@@ -57,89 +27,6 @@ FREE = ("suspend", "activeDeadlineSeconds", "pendingDeadlineSeconds", "retries",
 """Fields of the spec that may change at any time."""
 GUARDED = ("dataset", "objective", "training", "exports", "golden", "gates", "podTemplate")
 """Fields of the spec that change only while suspended or after the end, and start a new run."""
-
-
-def _uri(path: str, forms: str, pattern: str) -> tuple[Rule, ...]:
-    return (
-        Rule(
-            path,
-            "self.contains('://') && !self.startsWith('file:')",
-            f"'{{self}}' names a file of one machine, which pods cannot read: give {forms}, or use `dram run`",
-            cluster_only=True,
-        ),
-        Rule(
-            path,
-            f"!self.contains('://') || self.matches('^({pattern}|file:///.+)$')",
-            f"'{{self}}' is not one of the known forms: give {forms}",
-        ),
-        Rule(
-            path,
-            "!self.contains('://') || !self.matches('/[.][.](/|$)')",
-            "'{self}' climbs with `..`: write the path in full",
-        ),
-    )
-
-
-def _model_uri(path: str) -> tuple[Rule, ...]:
-    return _uri(path, "hf://org/name@revision, s3://bucket/prefix or pvc://claim/path", f"{HUB}|{S3}/.+|{PVC}")
-
-
-def _data_uri(path: str) -> tuple[Rule, ...]:
-    return _uri(path, "s3://bucket/key or pvc://claim/path", f"{S3}/.+|{PVC}")
-
-
-def _object_name(path: str, what: str) -> Rule:
-    return Rule(
-        path,
-        f"self.matches('{SUBDOMAIN}')",
-        f"'{{self}}' is not the name of a {what}: use lower-case letters, digits, `-` and `.`",
-    )
-
-
-def _keys(path: str) -> tuple[Rule, ...]:
-    return (
-        Rule(
-            path,
-            f"self.all(key, key.matches('{KEY}'))",
-            "a key is not of the form prefix/name or name, with at most 63 letters, digits, `-`, `_` and `.` in the name",
-        ),
-        Rule(
-            path,
-            "self.all(key, !key.startsWith('dram.dev/') && !key.startsWith('kueue.x-k8s.io/'))",
-            "keys with dram.dev/ are Dram's own and those with kueue.x-k8s.io/ Kueue's: "
-            "remove them, and name a queue in spec.podTemplate.queueName",
-        ),
-    )
-
-
-def _label_values(path: str) -> Rule:
-    return Rule(
-        path,
-        f"self.all(key, self[key].size() <= 63 && self[key].matches('{LABEL_VALUE}'))",
-        "a value is not a label value: at most 63 letters, digits, `-`, `_` and `.`",
-    )
-
-
-def _quantities(path: str) -> Rule:
-    return Rule(
-        path,
-        f"self.all(key, type(self[key]) == int ? self[key] >= 0 : self[key].matches('{QUANTITY}'))",
-        "an amount is not a Kubernetes quantity: write for example 2, 500m or 4Gi",
-    )
-
-
-def _constant(path: str) -> Rule:
-    return Rule(
-        path,
-        "self.schedule != 'Constant' || self.start == self.end",
-        "start is {self.start} and end {self.end}, but the schedule is Constant: make them equal, or choose Linear or Cosine",
-        ".end",
-    )
-
-
-def _owned(key: str, instead: str) -> Rule:
-    path = "spec.training.deepspeed.config"
-    return Rule(path, f"!has(self.{key})", f"`{key}` is set by Dram: remove it and use {instead}", f".{key}")
 
 
 def _unchanged(field: str) -> str:
@@ -180,8 +67,8 @@ _OBJECT = (
 )
 
 _LEARNING = (
-    *_model_uri("spec.teacher.uri"),
-    *_model_uri("spec.student.uri"),
+    *model_uri("spec.teacher.uri"),
+    *model_uri("spec.student.uri"),
     Rule(
         "spec.student",
         "has(self.uri) != has(self.fromTeacher)",
@@ -192,8 +79,8 @@ _LEARNING = (
         "(has(self.sources) && self.sources.size() > 0) || has(self.synthetic)",
         "there is nothing to learn from: give sources, or synthetic with prompts for the teacher to answer",
     ),
-    *_data_uri("spec.dataset.sources[].uri"),
-    *_data_uri("spec.dataset.synthetic.promptsUri"),
+    *data_uri("spec.dataset.sources[].uri"),
+    *data_uri("spec.dataset.synthetic.promptsUri"),
     Rule(
         "spec.dataset.synthetic",
         "self.temperature > 0.0 || self.responsesPerPrompt == 1",
@@ -211,8 +98,8 @@ _LEARNING = (
         "self.start <= 1.0 && self.end <= 1.0",
         "alpha goes from {self.start} to {self.end} and is a weight between 0 (hard labels only) and 1 (teacher only)",
     ),
-    _constant("spec.objective.temperature"),
-    _constant("spec.objective.alpha"),
+    constant("spec.objective.temperature"),
+    constant("spec.objective.alpha"),
     Rule(
         "spec.training",
         "!(has(self.epochs) && has(self.maxSteps))",
@@ -239,7 +126,7 @@ _LEARNING = (
         "or offload to Optimizer",
         ".offload",
     ),
-    *(_owned(key, instead) for key, (_, instead) in OWNED_DEEPSPEED_KEYS.items()),
+    *(owned(key, instead) for key, (_, instead) in OWNED_DEEPSPEED_KEYS.items()),
 )
 
 _PROOF = (
@@ -260,8 +147,8 @@ _PROOF = (
         "'{self.name}' is taken, since the {self.name} is evaluated beside the variants: choose another name",
         ".name",
     ),
-    *_data_uri("spec.golden.uri"),
-    *_model_uri("spec.golden.embedder"),
+    *data_uri("spec.golden.uri"),
+    *model_uri("spec.golden.embedder"),
     Rule(
         "spec.gates.quality",
         "!has(self.minGoldenPassRate) || self.minGoldenPassRate < 1.0",
@@ -292,15 +179,15 @@ _PROOF = (
 )
 
 _STORAGE = (
-    *_uri("spec.storage.uri", "s3://bucket/prefix", f"{S3}(/.*)?"),
+    *uri("spec.storage.uri", "s3://bucket/prefix", f"{S3}(/.*)?"),
     Rule(
         "spec.storage",
         "!(has(self.secretRef) && has(self.serviceAccountName))",
         "credentials come from one place: set secretRef, or a serviceAccountName with the rights, not both",
         ".serviceAccountName",
     ),
-    _object_name("spec.storage.secretRef.name", "Secret"),
-    _object_name("spec.storage.serviceAccountName", "ServiceAccount"),
+    object_name("spec.storage.secretRef.name", "Secret"),
+    object_name("spec.storage.serviceAccountName", "ServiceAccount"),
     Rule(
         "spec.storage.endpoint",
         "self.matches('^https?://[^/ ]+/?$')",
@@ -322,14 +209,14 @@ _STORAGE = (
 _PODS = (
     Rule("spec.podTemplate.image", "self.matches('^[^ ]+$')", "'{self}' is not an image: spaces are not allowed in it"),
     *(
-        _quantities(f"spec.podTemplate.resources.{kind}.{bound}")
+        quantities(f"spec.podTemplate.resources.{kind}.{bound}")
         for kind in ("train", "synthesize", "evaluate", "bench", "default")
         for bound in ("requests", "limits")
     ),
-    *_keys("spec.podTemplate.labels"),
-    _label_values("spec.podTemplate.labels"),
-    *_keys("spec.podTemplate.annotations"),
-    _label_values("spec.podTemplate.nodeSelector"),
+    *keys("spec.podTemplate.labels"),
+    label_values("spec.podTemplate.labels"),
+    *keys("spec.podTemplate.annotations"),
+    label_values("spec.podTemplate.nodeSelector"),
     Rule(
         "spec.podTemplate.tolerations[]",
         "has(self.key) || (has(self.operator) && self.operator == 'Exists')",
@@ -347,10 +234,10 @@ _PODS = (
         "tolerationSeconds counts for NoExecute only: set effect to NoExecute, or remove it",
         ".tolerationSeconds",
     ),
-    _object_name("spec.podTemplate.priorityClassName", "PriorityClass"),
-    _object_name("spec.podTemplate.runtimeClassName", "RuntimeClass"),
-    _object_name("spec.podTemplate.queueName", "LocalQueue"),
-    _object_name("spec.podTemplate.envFromSecrets[].secretName", "Secret"),
+    object_name("spec.podTemplate.priorityClassName", "PriorityClass"),
+    object_name("spec.podTemplate.runtimeClassName", "RuntimeClass"),
+    object_name("spec.podTemplate.queueName", "LocalQueue"),
+    object_name("spec.podTemplate.envFromSecrets[].secretName", "Secret"),
     Rule(
         "spec.podTemplate.envFromSecrets[].name",
         "self.matches('^[A-Za-z_][A-Za-z0-9_]*$')",
