@@ -1,0 +1,138 @@
+"""What the watches and our own writes have shown of the cluster.
+
+Three sources tell of an object: a listing, a watch, and the answer to our own write, in any order. The object's
+resource version says which is newest, and the UID of a deleted object is remembered, so that a late message never
+brings back what was already overtaken. Objects are read-only.
+"""
+
+from collections import OrderedDict, defaultdict
+from collections.abc import Iterable, Iterator
+from dataclasses import dataclass
+from typing import NamedTuple
+
+from dram_operator.adapters.resources import DISTILLATION_JOBS, JOBS, PODS, Object, Resource
+from dram_operator.adapters.views import owner_uid
+from dram_operator.core.jobs import JOB_LABEL
+
+WATCHED = (DISTILLATION_JOBS, JOBS, PODS)
+TOMBSTONES = 10_000
+"""Deleted UIDs remembered: far more than can be in flight between a write's answer and its watch event."""
+
+
+class Key(NamedTuple):
+    """A DistillationJob by name."""
+
+    namespace: str
+    name: str
+
+
+@dataclass(frozen=True)
+class Snapshot:
+    """One DistillationJob and its children."""
+
+    job: Object
+    jobs: tuple[Object, ...]
+    pods: dict[str, tuple[Object, ...]]
+    """Pods by the UID of their Job."""
+
+
+class Cache:
+    """The newest known version of every watched object, by DistillationJob."""
+
+    def __init__(self) -> None:
+        self._objects: dict[Resource, dict[Key, Object]] = {resource: {} for resource in WATCHED}
+        self._children: dict[Resource, dict[Key, dict[str, Object]]] = {
+            resource: defaultdict(dict) for resource in (JOBS, PODS)
+        }
+        self._tombstones: OrderedDict[str, None] = OrderedDict()
+
+    def apply(self, resource: Resource, obj: Object, deleted: bool = False) -> Key | None:
+        """Take a message in; returns the DistillationJob that it concerns, None when it tells nothing new."""
+        metadata = obj["metadata"]
+        name = Key(metadata["namespace"], metadata["name"])
+        known = self._objects[resource].get(name)
+        if metadata["uid"] in self._tombstones or (known and not deleted and not _is_newer(obj, known)):
+            return None
+        if deleted:
+            self._bury(metadata["uid"])
+            if known and known["metadata"]["uid"] == metadata["uid"]:
+                self._remove(resource, name, known)
+        else:
+            self._store(resource, name, obj)
+        return owner_key(resource, obj)
+
+    def replace(
+        self, resource: Resource, listed: Iterable[Object], version: str, namespace: str | None = None
+    ) -> set[Key]:
+        """Take a listing in; returns the DistillationJobs of which it told something new, deletions included."""
+        changed: set[Key | None] = set()
+        seen = set()
+        for obj in listed:
+            seen.add(obj["metadata"]["uid"])
+            changed.add(self.apply(resource, obj))
+        for known in [*self._objects[resource].values()]:
+            metadata = known["metadata"]
+            listable = namespace in (None, metadata["namespace"]) and int(metadata["resourceVersion"]) <= int(version)
+            if listable and metadata["uid"] not in seen:
+                changed.add(self.apply(resource, known, deleted=True))
+        return {key for key in changed if key}
+
+    def snapshot(self, key: Key) -> Snapshot | None:
+        """A DistillationJob with the children that it owns; None when there is no such DistillationJob."""
+        job = self._objects[DISTILLATION_JOBS].get(key)
+        if job is None:
+            return None
+        uid = job["metadata"]["uid"]
+        jobs = tuple(child for child in self._children[JOBS].get(key, {}).values() if owner_uid(child) == uid)
+        pods: dict[str, list[Object]] = {child["metadata"]["uid"]: [] for child in jobs}
+        for pod in self._children[PODS].get(key, {}).values():
+            if (owner := owner_uid(pod)) in pods:
+                pods[owner].append(pod)
+        return Snapshot(job, jobs, {owner: tuple(owned) for owner, owned in pods.items()})
+
+    def find(self, resource: Resource, namespace: str, name: str) -> Object | None:
+        """One object by its name."""
+        return self._objects[resource].get(Key(namespace, name))
+
+    def names(self) -> list[Key]:
+        """Every DistillationJob."""
+        return list(self._objects[DISTILLATION_JOBS])
+
+    def distillation_jobs(self) -> Iterator[Object]:
+        """Every DistillationJob as it was last seen."""
+        yield from list(self._objects[DISTILLATION_JOBS].values())
+
+    def _store(self, resource: Resource, name: Key, obj: Object) -> None:
+        obj["metadata"].pop("managedFields", None)
+        self._objects[resource][name] = obj
+        owner = owner_key(resource, obj)
+        if owner and resource in self._children:
+            self._children[resource][owner][name.name] = obj
+
+    def _remove(self, resource: Resource, name: Key, known: Object) -> None:
+        del self._objects[resource][name]
+        owner = owner_key(resource, known)
+        if owner and resource in self._children:
+            siblings = self._children[resource][owner]
+            siblings.pop(name.name, None)
+            if not siblings:
+                del self._children[resource][owner]
+
+    def _bury(self, uid: str) -> None:
+        self._tombstones[uid] = None
+        if len(self._tombstones) > TOMBSTONES:
+            self._tombstones.popitem(last=False)
+
+
+def owner_key(resource: Resource, obj: Object) -> Key | None:
+    """The DistillationJob that an object is, or is labelled for."""
+    metadata = obj["metadata"]
+    if resource is DISTILLATION_JOBS:
+        return Key(metadata["namespace"], metadata["name"])
+    label = metadata.get("labels", {}).get(JOB_LABEL)
+    return Key(metadata["namespace"], label) if label else None
+
+
+def _is_newer(obj: Object, known: Object) -> bool:
+    """Kubernetes promises since 1.35 what etcd always gave: versions of one resource compare as numbers."""
+    return int(obj["metadata"]["resourceVersion"]) > int(known["metadata"]["resourceVersion"])
