@@ -46,12 +46,21 @@ class FetchedInputs:
         return name in self._inputs
 
     def path(self, name: str) -> Path:
-        """The input's file or folder; BadInput when its content is not what was pinned."""
+        """The input's file or folder; BadInput when its content is not what was pinned.
+
+        `golden` is the file, `sources` a folder with `0`, `1`, … for each source.
+        """
         if name not in self._paths:
             field = FIELDS.get(name.rpartition(".")[2], "spec.storage.uri")
-            path = self._bring(self._inputs[name], field)
-            self._paths[name] = self._gather(path, field) if name == "sources" else path
+            self._paths[name] = self._shape(name, self._bring(self._inputs[name], field), field)
         return self._paths[name]
+
+    def _shape(self, name: str, path: Path, field: str) -> Path:
+        if name == "sources":
+            return self._gather(path, field)
+        if name == "golden" and path.is_dir():
+            return next(file for file in sorted(path.rglob("*")) if file.is_file())
+        return path
 
     def _bring(self, given: Input, field: str) -> Path:
         located = locate(given.uri, self._execution, field)

@@ -19,6 +19,9 @@ from dram_workers.store.toolchain import toolchain
 SHORT_DIGEST = slice(len("sha256:"), len("sha256:") + 12)
 """Enough of a digest to tell attempts at one key apart."""
 
+RESULT_BYTES = 2048
+"""The most that a result may take as JSON."""
+
 
 def stage_folder(kind: StageKind, key: str) -> str:
     """The store's folder of a result."""
@@ -66,12 +69,20 @@ def publish_result(
                 f"{stage_folder(config.kind, key)}/{placed.path}", source / file.path if source.is_dir() else source
             )
             files.append(placed)
-    result = StageResult(key=key, outputs=outputs, measures=outcome.measures, facts=outcome.facts)
+    result = _short(StageResult(key=key, outputs=outputs, measures=outcome.measures, facts=outcome.facts))
     body = _manifest(config, result, files, started_at).model_dump_json(indent=1, exclude_none=True).encode()
     if store.put_bytes(f"{stage_folder(config.kind, key)}/{MANIFEST}", body, if_absent=True):
         return result
     winner = read_manifest(store, config.kind, key)
     return result if winner is None else winner.result
+
+
+def _short(result: StageResult) -> StageResult:
+    """The result itself: the termination message has no room for a longer one, so a stage that makes one is wrong."""
+    size = len(result.model_dump_json(exclude_none=True, exclude_defaults=True).encode())
+    if size > RESULT_BYTES:
+        raise ValueError(f"the result takes {size} bytes, {RESULT_BYTES} are allowed")
+    return result
 
 
 def _found_key(config: StageConfig, outputs: dict[str, Output]) -> str:

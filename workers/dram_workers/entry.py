@@ -1,0 +1,136 @@
+"""A stage from its config to its exit code: `dram worker KIND --config FILE`.
+
+The manifest of an earlier result is looked for before anything heavy is imported. Whatever happens ends in a termination
+message and an exit code that tell the operator what to do next.
+"""
+
+import argparse
+import logging
+import os
+import shutil
+import signal
+import sys
+import threading
+from collections.abc import Callable
+from datetime import UTC, datetime
+from importlib import import_module
+from pathlib import Path
+from types import FrameType, ModuleType
+
+from pydantic import ValidationError
+
+from dram_workers.context import StageContext, StageOutcome
+from dram_workers.errors import BadInput, ExitCode, StageError, WorkerReason
+from dram_workers.failures import explain
+from dram_workers.inputs import FetchedInputs, given_inputs
+from dram_workers.message import write_message
+from dram_workers.progress import open_reporter
+from dram_workers.stages import STAGE_CONFIG, StageConfig, StageKind, StageMessage, StageResult
+from dram_workers.store.objects import ObjectStore
+from dram_workers.store.open import open_store
+from dram_workers.store.stage import find_result, publish_result
+
+logger = logging.getLogger(__name__)
+
+
+def main(argv: list[str] | None = None) -> int:
+    """Run one stage; returns the exit code of `ExitCode`."""
+    parser = argparse.ArgumentParser(prog="dram worker", description="Run one stage of a distillation.")
+    parser.add_argument("kind", choices=[str(kind) for kind in StageKind], help="the kind of stage")
+    parser.add_argument("--config", required=True, type=Path, help="file with the stage's config as JSON")
+    arguments = parser.parse_args(argv)
+    logging.basicConfig(level=logging.INFO, format="%(asctime)s %(levelname)s %(name)s %(message)s", stream=sys.stderr)
+    message, code = perform(StageKind(arguments.kind), arguments.config)
+    logger.info("%s: %s %s", arguments.kind, message.reason, message.message)
+    write_message(message)
+    return int(code)
+
+
+def perform(kind: StageKind, config_file: Path) -> tuple[StageMessage, ExitCode]:
+    """Run the stage and put its end into words, whatever it is."""
+    try:
+        result, cached = _stage(_read(kind, config_file))
+    except StageError as error:
+        return _failure(error), error.exit_code
+    except (Exception, KeyboardInterrupt) as error:
+        # the outermost frame of the process: nobody else could tell the operator
+        logger.exception("%s failed", kind)
+        known = explain(error)
+        return _failure(known), known.exit_code
+    return StageMessage(reason="Cached" if cached else "Completed", result=result), ExitCode.DONE
+
+
+def _stage(config: StageConfig) -> tuple[StageResult | None, bool]:
+    started_at = datetime.now(UTC)
+    stopping = _stop_on_signals()
+    _limit_threads(config)
+    store = open_store(config.execution.store, config.execution.mounts)
+    # what there is to resolve may have changed, so that is always looked at
+    cached = None if config.kind is StageKind.RESOLVE else find_result(store, config)
+    module = _module(config.kind)
+    with open_reporter(config) as reporter:
+        work = _empty_folder(config)
+        inputs = FetchedInputs(given_inputs(config), config.execution, work)
+        context = StageContext(inputs, store, config.execution, reporter, work, stopping)
+        if cached is None:
+            return _run(module, config, context, store, started_at), False
+        recheck: Callable[[StageConfig, StageContext], None] | None = getattr(module, "recheck", None)
+        if recheck is not None:
+            recheck(config, context)
+        return cached, True
+
+
+def _run(
+    module: ModuleType, config: StageConfig, context: StageContext, store: ObjectStore, started_at: datetime
+) -> StageResult | None:
+    outcome: StageOutcome | None = module.run(config, context)
+    # of the workers of one training, only the first has a result to tell
+    return None if outcome is None else publish_result(store, config, outcome, started_at=started_at)
+
+
+def _module(kind: StageKind) -> ModuleType:
+    """The code of a kind; the supervisor starts the ranks of a training and collects their outcome."""
+    return import_module("dram_workers.supervisor" if kind is StageKind.TRAIN else f"dram_workers.{kind}")
+
+
+def _read(kind: StageKind, config_file: Path) -> StageConfig:
+    remedy = "Use the operator and the worker image of one release."
+    try:
+        config = STAGE_CONFIG.validate_json(config_file.read_bytes())
+    except (ValidationError, OSError) as error:
+        raise BadInput(WorkerReason.CONFIG_INVALID, f"{config_file}: {error}", remedy=remedy) from error
+    if config.kind is not kind:
+        raise BadInput(WorkerReason.CONFIG_INVALID, f"{config_file} is for {config.kind}, not {kind}", remedy=remedy)
+    return config
+
+
+def _empty_folder(config: StageConfig) -> Path:
+    work = Path(config.execution.scratch) / f"{config.stage}-{config.attempt}"
+    shutil.rmtree(work, ignore_errors=True)
+    work.mkdir(parents=True)
+    return work
+
+
+def _limit_threads(config: StageConfig) -> None:
+    """Set what the numerical libraries read when they are loaded. Threads that spin while they wait cost up to 5x."""
+    os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
+    if config.execution.threads is not None:
+        os.environ["OMP_NUM_THREADS"] = str(config.execution.threads)
+
+
+def _stop_on_signals() -> threading.Event:
+    """An event that the first SIGTERM or Ctrl-C sets; a second Ctrl-C does not wait for the stage."""
+    stopping = threading.Event()
+
+    def stop(number: int, _frame: FrameType | None) -> None:
+        if stopping.is_set() and number == signal.SIGINT:
+            raise KeyboardInterrupt
+        stopping.set()
+
+    for number in (signal.SIGTERM, signal.SIGINT):
+        signal.signal(number, stop)
+    return stopping
+
+
+def _failure(error: StageError) -> StageMessage:
+    return StageMessage(reason=error.reason, message=error.message, field=error.field, remedy=error.remedy)
