@@ -76,7 +76,9 @@ def classify(view: AttemptView, planned: PlannedStage) -> Failure:
         return Failure(Reason.POD_DISRUPTED, "a pod was preempted, evicted or lost with its node", free=True)
     if not ended:
         return Failure(Reason.POD_DISRUPTED, view.failure or "the pods vanished before they told why", free=False)
-    blamed = [pod for pod in ended if not _is_bystander(pod)] or ended
+    blamed = [pod for pod in ended if not _is_bystander(pod)]
+    if not blamed:
+        return Failure(WorkerReason.INTERRUPTED, "the pods were told to stop, and saved what could be saved", free=True)
     first = min(blamed, key=lambda pod: (pod.finished_at or view.created_at, pod.index or 0))
     return _classify_pod(first, planned)
 

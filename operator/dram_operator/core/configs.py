@@ -27,6 +27,11 @@ PROGRESS_CA_FILE = f"{CONFIG_FOLDER}/progress-ca.crt"
 TOKEN_FILE = "/var/run/secrets/dram/token"  # noqa: S105 -- a path, not a secret
 RENDEZVOUS_PORT = 29500
 
+
+class MissingOutputError(LookupError):
+    """An earlier stage's result lacks what the plan says it has: operator and worker images do not fit together."""
+
+
 Results = dict[str, StageResult]
 """Results of finished stages by stage id."""
 
@@ -61,6 +66,8 @@ def inputs_of(
         result = results.get(source.stage)
         output = result.outputs.get(source.output) if result else None
         if result is None or output is None:
+            if stage.kind is not StageKind.PUBLISH:
+                raise MissingOutputError(f"{source.stage} left no output {source.output}, which {stage.id} needs")
             continue
         folder = stage_folder(storage_uri, kinds[source.stage], result.key)
         found[name] = Input(uri=output.uri or f"{folder}/{output.path or source.output}", digest=output.digest)
@@ -100,7 +107,7 @@ def build_config(
         "job": JobRef(namespace=job.metadata.namespace, name=job.metadata.name, run=job.status.run),
         "inputs": inputs,
         "identity": stage.identity,
-        "execution": _execution(job, stage, inputs, installation, rendezvous),
+        "execution": _execution(job, stage, installation, rendezvous),
     }
     if stage.kind is StageKind.DATA:
         body["execution"]["golden"] = inputs["golden"]
@@ -112,7 +119,6 @@ def build_config(
 def _execution(
     job: DistillationJob,
     stage: PlannedStage,
-    inputs: dict[str, Input],
     installation: Installation,
     rendezvous: str | None,
 ) -> dict[str, Any]:
@@ -120,7 +126,7 @@ def _execution(
     assert storage is not None, "decide refuses a job without storage"
     execution: dict[str, Any] = {
         "store": _store(storage, installation),
-        "mounts": installation.mounts | {f"pvc://{claim}": f"/mnt/pvc/{claim}" for claim in pvc_claims(job)},
+        "mounts": {f"pvc://{claim}": f"/mnt/pvc/{claim}" for claim in pvc_claims(job)} | installation.mounts,
         "scratch": installation.scratch,
         "cache": installation.cache,
         **stage.execution,

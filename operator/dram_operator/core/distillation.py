@@ -10,6 +10,7 @@ from dram_operator.core.conditions import Finding, Picture, conditions
 from dram_operator.core.installation import Installation
 from dram_operator.core.jobs import attempt_name, rendezvous
 from dram_operator.core.observed import Attempt, AttemptView, Decision, Observed
+from dram_operator.core.outcome import active_seconds, is_over, outcome, with_active_clock
 from dram_operator.core.plan import make_plan, spec_hash
 from dram_operator.core.progress import with_progress
 from dram_operator.core.times import parse_time, stamp
@@ -103,7 +104,7 @@ class _Work:
         for node in self.plan:
             stage = self._adopt(self.stages[node.id])
             view = self._view(stage)
-            if stage.state is StageState.RUNNING and view and not (view.deleting and not view.finished):
+            if stage.state is StageState.RUNNING and view and (view.succeeded or not view.deleting):
                 stage = attempts.absorb(stage, node, view, self.now, self.job.spec.retries)
                 stage = self._give_up_waiting(stage, node, view)
                 if view.succeeded and stage.state is StageState.RUNNING:
@@ -143,13 +144,14 @@ class _Work:
         for view in self.observed.attempts:
             if view.run != self.status.run and not view.finished:
                 self._delete(view)
-        self._tick()
+        going = not self.job.spec.suspend and not is_over(self.stages.values())
+        self.status = with_active_clock(self.status, going=going, now=self.now)
         if self.job.spec.suspend:
             self._suspend()
         limit = self.job.spec.active_deadline_seconds
-        if limit is None or self._is_over():
+        if limit is None or is_over(self.stages.values()):
             return
-        left = limit - self._active_seconds()
+        left = limit - active_seconds(self.status, self.now)
         if left > 0:
             if self.status.active_since:
                 self.wakeups.append(self.now + timedelta(seconds=left))
@@ -212,10 +214,11 @@ class _Work:
         for node in self.plan:
             stage = self.stages[node.id]
             if stage.state is StageState.RUNNING and self._view(stage) is None:
-                self.starts.append(self._attempt(node, stage.attempt))
+                self._begin(node, stage, stage.attempt)
             elif self._is_ready(node, stage) and busy < (self.installation.max_parallel or len(self.plan)):
                 busy += 1
-                self._begin(node, stage)
+                self._begin(node, stage, self._next_number(stage))
+        self.skip()
 
     def _is_ready(self, node: PlannedStage, stage: StageStatus) -> bool:
         if stage.state is not StageState.PENDING:
@@ -230,11 +233,21 @@ class _Work:
             state in TERMINAL if node.kind is StageKind.PUBLISH else state is StageState.SUCCEEDED for state in states
         )
 
-    def _begin(self, node: PlannedStage, stage: StageStatus) -> None:
-        seen = [view.attempt for view in self.observed.attempts if view.stage == node.id]
-        attempt = self._attempt(node, max([stage.attempt, *seen]) + 1)
+    def _next_number(self, stage: StageStatus) -> int:
+        seen = [view.attempt for view in self.observed.attempts if view.stage == stage.id]
+        return max([stage.attempt, *seen]) + 1
+
+    def _begin(self, node: PlannedStage, stage: StageStatus, number: int) -> None:
+        try:
+            attempt = self._attempt(node, number)
+        except configs.MissingOutputError as error:
+            failure = attempts.Failure(Reason.RESULT_UNREADABLE, f"{error}: use images of one release", final=True)
+            self.stages[node.id] = attempts.failed(stage, failure, self.now, self.job.spec.retries)
+            return
         self.starts.append(attempt)
-        update = {"state": StageState.RUNNING, "attempt": attempt.attempt, "started_at": stamp(self.now)}
+        if stage.state is StageState.RUNNING:
+            return
+        update = {"state": StageState.RUNNING, "attempt": number, "started_at": stamp(self.now)}
         update |= {"key": attempt.config.key, "reason": Reason.RUNNING, "message": None, "retry_at": None}
         self.stages[node.id] = stage.model_copy(update=update | {"finished_at": None})
 
@@ -262,10 +275,10 @@ class _Work:
         update = {"stages": tuple(self.stages.values()), "observed_generation": generation}
         status = with_variants(self.status.model_copy(update=update), self.job.spec)
         required = frozenset(export.name for export in self.job.spec.exports if export.required)
-        ended = self._ended(status, required)
+        ended = outcome(status, self.nodes, required)
         if ended and not status.finished_at:
-            update = {"finished_at": stamp(self.now), "active_seconds": self._active_seconds(), "active_since": None}
-            status = status.model_copy(update=update)
+            status = with_active_clock(status, going=False, now=self.now)
+            status = status.model_copy(update={"finished_at": stamp(self.now)})
         status = with_progress(status, self.job, self.observed.progress, self.installation, self.now)
         picture = Picture(status, generation, required, self.job.spec.suspend, ended)
         status = status.model_copy(update={"conditions": conditions(picture, self.now)})
@@ -280,30 +293,6 @@ class _Work:
             requeue_after=self._requeue_after(),
         )
 
-    def _ended(self, status: DistillationJobStatus, required: frozenset[str]) -> Finding | None:
-        if not self._is_over():
-            return None
-        bad = next((stage for stage in self.stages.values() if self._decides(stage, required)), None)
-        if bad:
-            return Finding("False", bad.reason or Reason.NOT_REACHED, f"{bad.id}: {bad.message or ''}")
-        gates = {variant.name: variant.gate for variant in status.variants}
-        wanted = required or frozenset(gates)
-        good = [name for name in gates if gates[name] in ("Pass", "Warn")]
-        if (required and not wanted <= set(good)) or not good:
-            rows = [row for row in status.gates if row.variant in wanted and row.verdict not in ("Pass", "Warn")]
-            reason = Reason.GATE_INCONCLUSIVE if rows and rows[0].verdict == "Inconclusive" else Reason.GATE_FAILED
-            detail = f"{rows[0].variant}: {rows[0].gate}: {rows[0].message}" if rows else "no variant passed its gates"
-            return Finding("False", reason, detail)
-        return Finding("True", Reason.COMPLETED, f"{len(good)} of {len(gates)} variants may be released")
-
-    def _decides(self, stage: StageStatus, required: frozenset[str]) -> bool:
-        """Whether this stage's failure is the job's failure."""
-        variant = self.nodes[stage.id].variant
-        return stage.state is StageState.FAILED and (variant is None or variant in required)
-
-    def _is_over(self) -> bool:
-        return all(stage.state in TERMINAL for stage in self.stages.values())
-
     def _is_expired(self, status: DistillationJobStatus) -> bool:
         ttl = self.job.spec.ttl_seconds_after_finished
         if ttl is None or not status.finished_at:
@@ -315,21 +304,6 @@ class _Work:
 
     def _requeue_after(self) -> float | None:
         return max(0.5, (min(self.wakeups) - self.now).total_seconds()) if self.wakeups else None
-
-    # the active clock
-
-    def _tick(self) -> None:
-        """Start or stop the active clock; suspension does not count."""
-        active = not self.job.spec.suspend and not self._is_over()
-        if active and not self.status.active_since:
-            self.status = self.status.model_copy(update={"active_since": stamp(self.now)})
-        elif not active and self.status.active_since:
-            update = {"active_seconds": self._active_seconds(), "active_since": None}
-            self.status = self.status.model_copy(update=update)
-
-    def _active_seconds(self) -> int:
-        since = self.status.active_since
-        return self.status.active_seconds + (int((self.now - parse_time(since)).total_seconds()) if since else 0)
 
     # looking things up
 

@@ -2,6 +2,7 @@
 
 from collections.abc import Callable
 from dataclasses import dataclass
+from typing import Literal
 
 from dram_operator.api.spec import Gates
 from dram_workers.stages import GateRow, GgufType, Measure
@@ -44,6 +45,8 @@ class Limit:
     exact: bool = False
     """The figure is counted, not sampled: no interval is asked for."""
 
+
+Verdict = Literal["Pass", "Fail", "Inconclusive", "Unverified"]
 
 Check = Callable[[Gates, Evidence], Limit | None]
 
@@ -168,7 +171,7 @@ def _row(limit: Limit, evidence: Evidence, warn_on_inconclusive: bool) -> GateRo
     )
 
 
-def _verdict(limit: Limit, measure: Measure | None) -> str:
+def _verdict(limit: Limit, measure: Measure | None) -> Verdict:
     """Pass when the whole interval is on the right side, Fail when it is on the wrong one."""
     if measure is None:
         return "Unverified"
@@ -207,7 +210,7 @@ def _figure(value: float, unit: str) -> str:
     return f"{value:.4g} {unit}".strip()
 
 
-def worst_verdict(rows: tuple[GateRow, ...]) -> str:
+def worst_verdict(rows: tuple[GateRow, ...]) -> Literal["Fail", "Warn", "Pass"]:
     """`Fail`, `Warn` or `Pass`: what the rows of one variant mean for its release."""
     verdicts = {row.verdict for row in rows}
     if verdicts & {"Fail", "Inconclusive", "Unverified"}:

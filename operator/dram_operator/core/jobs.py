@@ -100,7 +100,7 @@ def _service(job: DistillationJob) -> Manifest:
         "metadata": {
             "name": service_name(job.metadata.name),
             "namespace": job.metadata.namespace,
-            "labels": selector,
+            "labels": dict(selector),
             "ownerReferences": _owner(job),
         },
         "spec": {
@@ -222,8 +222,9 @@ def _environment(job: DistillationJob, installation: Installation) -> list[Manif
     plain = {"HOME": installation.scratch, "TMPDIR": installation.scratch, "OMP_WAIT_POLICY": "PASSIVE"}
     env: list[Manifest] = [{"name": name, "value": value} for name, value in plain.items()]
     if storage and storage.secret_ref:
-        for key in ("AWS_ACCESS_KEY_ID", "AWS_SECRET_ACCESS_KEY", "AWS_SESSION_TOKEN"):
-            env.append(_secret_env(key, storage.secret_ref.name, key, optional=key == "AWS_SESSION_TOKEN"))
+        secret = storage.secret_ref.name
+        env += [_secret_env(key, secret, key) for key in ("AWS_ACCESS_KEY_ID", "AWS_SECRET_ACCESS_KEY")]
+        env.append(_secret_env("AWS_SESSION_TOKEN", secret, "AWS_SESSION_TOKEN", optional=True))
     return env + [_secret_env(e.name, e.secret_name, e.key) for e in job.spec.pod_template.env_from_secrets]
 
 
@@ -246,9 +247,10 @@ def _volumes(job: DistillationJob, attempt: Attempt, installation: Installation)
     if installation.progress_url:
         token = {"audience": PROGRESS_AUDIENCE, "expirationSeconds": 3600, "path": "token"}
         volumes.append({"name": "token", "projected": {"sources": [{"serviceAccountToken": token}]}})
-    for claim in configs.pvc_claims(job):
-        volumes.append({"name": f"pvc-{claim}"[:63], "persistentVolumeClaim": {"claimName": claim, "readOnly": True}})
-    return volumes
+    return volumes + [
+        {"name": _claim_volume(claim), "persistentVolumeClaim": {"claimName": claim, "readOnly": True}}
+        for claim in configs.pvc_claims(job)
+    ]
 
 
 def _authorities(storage: Storage | None, installation: Installation) -> dict[str, str]:
@@ -269,10 +271,15 @@ def _mounts(job: DistillationJob, attempt: Attempt, installation: Installation) 
     if installation.progress_url:
         mounts.append({"name": "token", "mountPath": configs.TOKEN_FILE.rsplit("/", 1)[0], "readOnly": True})
     if attempt.config.kind is StageKind.TRAIN:
-        mounts.append({"name": "shm", "mountPath": "/dev/shm"})
-    for claim in configs.pvc_claims(job):
-        mounts.append({"name": f"pvc-{claim}"[:63], "mountPath": f"/mnt/pvc/{claim}", "readOnly": True})
-    return mounts
+        mounts.append({"name": "shm", "mountPath": "/dev/shm"})  # noqa: S108 -- the pod's own
+    return mounts + [
+        {"name": _claim_volume(claim), "mountPath": f"/mnt/pvc/{claim}", "readOnly": True}
+        for claim in configs.pvc_claims(job)
+    ]
+
+
+def _claim_volume(claim: str) -> str:
+    return f"pvc-{claim}"[:LONGEST_NAME]
 
 
 def _plain(model: Model) -> Manifest:

@@ -111,7 +111,7 @@ class JobEvent:
 
 @dataclass(frozen=True)
 class Decision:
-    """What to do, in this order: delete, start, write status, expire, delete_self, record events."""
+    """What to do, in this order: delete, write status, start, expire, delete_self, record events."""
 
     status: DistillationJobStatus
     start: tuple[Attempt, ...] = ()

@@ -57,16 +57,14 @@ def with_progress(
             loss=report.latest.metrics.get("loss") if report else None,
             updated_at=stamp(report.latest_at if report else now),
         )
-    update = {"stage": column, "progress": progress}
+    update: dict[str, object] = {"stage": column, "progress": progress}
     if report and progress is not old:
         update |= {"checkpoint": _checkpoint(status, job, report, installation) or status.checkpoint}
     return status.model_copy(update=update)
 
 
 def _percent(status: DistillationJobStatus, report: ProgressView | None) -> int:
-    if status.plan is None:
-        return 0
-    kinds = {node.id: node.kind for node in status.plan.stages}
+    kinds = {node.id: node.kind for node in (status.plan.stages if status.plan else ())}
     total = sum(WEIGHTS[kind] for kind in kinds.values())
     ended = (StageState.SUCCEEDED, StageState.FAILED, StageState.SKIPPED)
     done = float(sum(WEIGHTS[kinds[stage.id]] for stage in status.stages if stage.state in ended))

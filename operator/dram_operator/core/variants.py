@@ -1,5 +1,7 @@
 """Each variant's figures and gates, from the results of its stages."""
 
+from typing import Literal
+
 from dram_operator.api.distillation_job import DistillationJobSpec
 from dram_operator.api.spec import Export
 from dram_operator.api.status import DistillationJobStatus, StageState, StageStatus, VariantStatus
@@ -71,7 +73,9 @@ def _variant(export: Export, by_id: dict[str, StageStatus], rows: tuple[GateRow,
     )
 
 
-def _gate(stages: list[StageStatus | None], rows: tuple[GateRow, ...] | None) -> str:
+def _gate(
+    stages: list[StageStatus | None], rows: tuple[GateRow, ...] | None
+) -> Literal["Pending", "Pass", "Warn", "Fail"]:
     if rows is not None:
         return worst_verdict(rows)
     dead = any(stage and stage.state in (StageState.FAILED, StageState.SKIPPED) for stage in stages)

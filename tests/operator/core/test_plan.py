@@ -1,0 +1,113 @@
+"""The plan graph and the keys it leads to."""
+
+import pytest
+
+from dram_operator.api.distillation_job import DistillationJob
+from dram_operator.core.plan import plan_stages, proof_items, spec_hash
+from dram_workers.stages import StageKind
+from tests.builders import AJob, a_job
+from tests.operator.core.world import World
+
+
+def stages_of(job: AJob) -> dict[str, StageKind]:
+    built = job.build()
+    return {stage.id: stage.kind for stage in plan_stages(built.spec, built.metadata.name)}
+
+
+def keys_of(job: DistillationJob) -> dict[str, str | None]:
+    world = World(job)
+    world.run()
+    return {stage.id: stage.key for stage in world.status.stages}
+
+
+def test_every_stage_comes_after_its_inputs() -> None:
+    plan = plan_stages(a_job().with_synthetic().exporting("Q8_0", "F16").build().spec, "x")
+    seen: set[str] = set()
+    for stage in plan:
+        assert {source.stage for source in stage.inputs.values()} <= seen
+        seen.add(stage.id)
+
+
+def test_a_variant_has_an_export_an_evaluation_and_a_bench() -> None:
+    stages = stages_of(a_job().exporting("Q4_K_M"))
+    assert list(stages)[-4:] == ["export-gguf-q4-k-m", "evaluate-gguf-q4-k-m", "bench-gguf-q4-k-m", "publish"]
+
+
+def test_the_teacher_writes_data_only_when_asked() -> None:
+    assert "synthesize" not in stages_of(a_job())
+    assert "synthesize" in stages_of(a_job().with_synthetic())
+
+
+def test_a_dataset_may_be_all_synthetic() -> None:
+    job = a_job().with_synthetic().having("spec.dataset.sources", []).build()
+    data = next(stage for stage in plan_stages(job.spec, "x") if stage.id == "data")
+    assert set(data.inputs) == {"tokenizer", "golden", "samples"}
+
+
+def test_a_student_of_its_own_is_an_input_of_training() -> None:
+    job = a_job().having("spec.student", {"uri": "hf://example/student@main"}).build()
+    train = next(stage for stage in plan_stages(job.spec, "x") if stage.id == "train")
+    assert train.inputs["student"].output == "student"
+    assert train.identity["layers"] is None
+
+
+def test_one_epoch_is_trained_unless_steps_are_given() -> None:
+    def asked(job: AJob) -> tuple[object, object]:
+        train = next(stage for stage in plan_stages(job.build().spec, "x") if stage.id == "train")
+        return train.identity["epochs"], train.identity["maxSteps"]
+
+    assert asked(a_job()) == (1.0, None)
+    assert asked(a_job().with_training(maxSteps=0)) == (None, 0)
+    assert asked(a_job().with_training(epochs=2)) == (2.0, None)
+
+
+@pytest.mark.parametrize(("limit", "want"), [(0.905, 31), (0.9, 29), (0.98, 149), (0.95, 59), (0.99, 299), (0.0, 1)])
+def test_items_that_prove_a_limit(limit: float, want: int) -> None:
+    assert proof_items(limit) == want
+
+
+def test_resolve_is_told_what_the_gates_need() -> None:
+    job = a_job().with_gates(quality={"minGoldenPassRate": 0.9}).build()
+    resolve = plan_stages(job.spec, "x")[0]
+    need = {"field": "spec.gates.quality.minGoldenPassRate", "limit": 0.9, "items": 29}
+    assert resolve.identity["needs"] == [need]
+
+
+def test_a_p99_limit_asks_for_299_timings() -> None:
+    def timings(job: AJob) -> object:
+        plan = plan_stages(job.build().spec, "x")
+        return next(stage for stage in plan if stage.kind is StageKind.BENCH).identity["timings"]
+
+    assert timings(a_job()) == 59
+    assert timings(a_job().with_gates(performance={"p99LatencyMs": 10})) == 299
+
+
+def test_switches_are_not_part_of_a_run() -> None:
+    base = a_job()
+    for job in (base.suspended(), base.having("spec.retries", 9), base.having("spec.ttlSecondsAfterFinished", 1)):
+        assert spec_hash(job.build().spec) == spec_hash(base.build().spec)
+    assert spec_hash(base.with_training(maxSteps=3).build().spec) != spec_hash(base.build().spec)
+
+
+class TestKeys:
+    BASE = a_job().exporting("Q8_0")
+
+    def changed(self, job: AJob) -> set[str]:
+        before, after = keys_of(self.BASE.build()), keys_of(job.build())
+        return {stage for stage in before if before[stage] != after.get(stage)}
+
+    def test_workers_and_zero_stage_keep_every_key(self) -> None:
+        job = self.BASE.with_training(workers=2, deepspeed={"zeroStage": 2}, checkpoint={"everySteps": 7})
+        assert self.changed(job) == {"publish"}, "the report shows the spec"
+
+    def test_another_export_changes_only_its_own_stages(self) -> None:
+        assert self.changed(self.BASE.exporting("Q8_0", "Q4_0")) == {"publish"}
+
+    def test_another_rate_changes_training_and_what_follows(self) -> None:
+        changed = self.changed(self.BASE.with_training(learningRate=1e-5))
+        assert {"resolve", "data", "evaluate-teacher"}.isdisjoint(changed)
+        assert {"train", "export-gguf-q8-0", "evaluate-gguf-q8-0", "bench-gguf-q8-0"} <= changed
+
+    def test_another_golden_limit_changes_only_the_evaluations(self) -> None:
+        changed = self.changed(self.BASE.having("spec.golden.minSimilarity", 0.7))
+        assert changed == {"evaluate-teacher", "evaluate-student", "evaluate-gguf-q8-0", "publish"}
