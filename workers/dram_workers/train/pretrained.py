@@ -1,0 +1,44 @@
+"""Models from `from_pretrained` folders: safetensors only, never code of their own."""
+
+from pathlib import Path
+
+import torch
+from transformers import AutoConfig, AutoModelForCausalLM, PreTrainedConfig, PreTrainedModel
+
+from dram_workers.errors import BadInput, WorkerReason
+
+
+def load_config(folder: Path, field: str) -> PreTrainedConfig:
+    """The model's config; BadInput when it is missing or its architecture is not one that transformers knows."""
+    try:
+        config: PreTrainedConfig = AutoConfig.from_pretrained(folder, local_files_only=True, trust_remote_code=False)
+    except (OSError, ValueError, KeyError) as error:
+        raise _unsupported(folder, error, field) from error
+    return config
+
+
+def load_model(folder: Path, dtype: torch.dtype, field: str) -> PreTrainedModel:
+    """The causal language model of a folder on the CPU, in `dtype`, in evaluation mode."""
+    try:
+        model: PreTrainedModel = AutoModelForCausalLM.from_pretrained(
+            folder,
+            config=load_config(folder, field),
+            dtype=dtype,
+            use_safetensors=True,
+            local_files_only=True,
+            trust_remote_code=False,
+            attn_implementation="sdpa",
+        )
+    except (OSError, ValueError) as error:
+        raise _unsupported(folder, error, field) from error
+    model.train(mode=False)
+    return model
+
+
+def _unsupported(folder: Path, error: Exception, field: str) -> BadInput:
+    return BadInput(
+        WorkerReason.UNSUPPORTED_MODEL,
+        f"{folder.name} does not load as a causal language model: {str(error)[:500]}",
+        field=field,
+        remedy="use a decoder-only model that transformers knows, saved with save_pretrained in safetensors",
+    )
