@@ -78,9 +78,10 @@ class Api:
         *,
         query: dict[str, str] | None = None,
         content: str | None = None,
+        accept: str = "application/json, */*",
     ) -> str:
         """Make any request and give the answer's text; raises ApiError."""
-        headers = {"Accept": "application/json, */*", "Content-Type": content or "application/json"}
+        headers = {"Accept": accept, "Content-Type": content or "application/json"}
         request = self._client.param_serialize(
             method,
             path,

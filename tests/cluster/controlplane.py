@@ -25,12 +25,17 @@ class ControlPlane:
     garbage-collected); there is no node, so pods stay pending until a test patches their status.
     """
 
-    def __init__(self, *, controllers: bool = False) -> None:
+    def __init__(
+        self, *, controllers: bool = False, folder: Path | None = None, node_address: str | None = None
+    ) -> None:
+        """`folder` keeps the state where the caller says; `node_address` lets kubelets and pods reach the API there."""
         self._controllers = controllers
+        self._given_folder = folder
+        self._node_address = node_address
         self._etcd_port, self._peer_port, self._api_port = free_ports(3)
 
     def __enter__(self) -> Self:
-        self.folder = fresh_folder("plane")
+        self.folder = self._given_folder or fresh_folder("plane")
         self.processes = Processes(self.folder)
         try:
             self._prepare()
@@ -114,18 +119,24 @@ class ControlPlane:
         path = self.folder / f"{name.replace(':', '-')}.kubeconfig"
         return pki.write_kubeconfig(path, self.url, self._authority.certificate, user, namespace)
 
+    def component_kubeconfig(self, user: str, group: str = "system:masters") -> Path:
+        """A kubeconfig for a part of the cluster itself."""
+        return self._write_kubeconfig(user, pki.certificate_user(self._authority.client(user, (group,))))
+
+    def serving_certificate(self, name: str, alternatives: tuple[str, ...]) -> None:
+        """Write `<name>.crt` and `<name>.key` for a server into the state folder."""
+        self._authority.server(name, alternatives).write(self.folder, name)
+
     def _prepare(self) -> None:
         self._authority = pki.Authority()
-        admin = self._authority.client("admin", ("system:masters",))
-        self._authority.server("kube-apiserver", API_NAMES).write(self.folder, "api")
+        self.serving_certificate("api", (*API_NAMES, *([self._node_address] if self._node_address else [])))
         (self.folder / "ca.crt").write_bytes(self._authority.certificate)
         signing = pki.new_key()
         (self.folder / "tokens.key").write_bytes(pki.key_pem(signing))
         (self.folder / "tokens.pub").write_bytes(pki.public_pem(signing))
         (self.folder / "audit.yaml").write_text(audit.POLICY)
-        self.kubeconfig = self._write_kubeconfig("admin", pki.certificate_user(admin))
-        manager = self._authority.client("system:kube-controller-manager", ("system:masters",))
-        self._manager_kubeconfig = self._write_kubeconfig("manager", pki.certificate_user(manager))
+        self.kubeconfig = self.component_kubeconfig("admin")
+        self._authority.client("kubelet-client", ("system:masters",)).write(self.folder, "kubelet-client")
 
     def _start(self) -> None:
         address, peers = f"http://127.0.0.1:{self._etcd_port}", f"http://127.0.0.1:{self._peer_port}"
@@ -147,20 +158,32 @@ class ControlPlane:
             "kube-apiserver",
             [
                 *(str(binary("kube-apiserver")), f"--etcd-servers=http://127.0.0.1:{self._etcd_port}"),
-                *("--bind-address=127.0.0.1", f"--secure-port={self._api_port}", "--allow-privileged"),
+                *(f"--secure-port={self._api_port}", "--allow-privileged", *self._reach()),
                 *("--tls-cert-file=api.crt", "--tls-private-key-file=api.key", "--client-ca-file=ca.crt"),
                 *(f"--service-cluster-ip-range={SERVICE_RANGE}", f"--service-account-issuer={ISSUER}"),
                 *("--service-account-key-file=tokens.pub", "--service-account-signing-key-file=tokens.key"),
-                *("--authorization-mode=RBAC", "--audit-policy-file=audit.yaml", "--audit-log-path=audit.jsonl"),
+                *("--audit-policy-file=audit.yaml", "--audit-log-path=audit.jsonl"),
             ],
         )
         self.processes.wait_ready("kube-apiserver", self._is_ready)
+
+    def _reach(self) -> list[str]:
+        if self._node_address is None:
+            return ["--bind-address=127.0.0.1", "--authorization-mode=RBAC"]
+        return [
+            *("--bind-address=0.0.0.0", f"--advertise-address={self._node_address}", "--authorization-mode=Node,RBAC"),
+            *("--enable-admission-plugins=NodeRestriction", "--kubelet-preferred-address-types=InternalIP"),
+            *("--kubelet-client-certificate=kubelet-client.crt", "--kubelet-client-key=kubelet-client.key"),
+        ]
 
     def _start_controllers(self) -> None:
         self.processes.start(
             "kube-controller-manager",
             [
-                *(str(binary("kube-controller-manager")), f"--kubeconfig={self._manager_kubeconfig}"),
+                *(
+                    str(binary("kube-controller-manager")),
+                    f"--kubeconfig={self.component_kubeconfig('system:kube-controller-manager')}",
+                ),
                 *("--service-account-private-key-file=tokens.key", "--root-ca-file=ca.crt", "--secure-port=0"),
                 *("--leader-elect=false", "--use-service-account-credentials=false"),
             ],
@@ -178,7 +201,8 @@ class ControlPlane:
 
     def _clean(self) -> None:
         self.processes.stop_all()
-        shutil.rmtree(self.folder, ignore_errors=True)
+        if self._given_folder is None:
+            shutil.rmtree(self.folder, ignore_errors=True)
 
 
 def _are_allowed(api: Api, subject: dict[str, str], rules: list[Object], namespace: str | None) -> bool:

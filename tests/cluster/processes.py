@@ -64,16 +64,21 @@ def _find(pid: int, started: float) -> psutil.Process | None:
 
 
 def end_recorded(folder: Path) -> None:
-    """End the processes that a run recorded in this folder, if the pids are still theirs."""
-    records = sorted(folder.glob("*.pid"), key=lambda record: record.stat().st_mtime, reverse=True)
-    for record in records:
-        try:
-            saved = json.loads(record.read_text())
-        except ValueError:
-            continue
-        if process := _find(saved["pid"], saved["started"]):
-            _end(process)
-        record.unlink(missing_ok=True)
+    """End the processes that a run recorded in this folder, the last started first."""
+    for record in sorted(folder.glob("*.pid"), key=lambda record: record.stat().st_mtime, reverse=True):
+        _end_record(record)
+
+
+def _end_record(record: Path) -> None:
+    """End a recorded process if the pid is still its own."""
+    try:
+        saved = json.loads(record.read_text())
+    except ValueError:
+        # The run was killed while it wrote the record.
+        saved = {"pid": -1, "started": 0.0}
+    if saved["pid"] > 0 and (process := _find(saved["pid"], saved["started"])):
+        _end(process)
+    record.unlink(missing_ok=True)
 
 
 def _end(process: psutil.Process, patience_seconds: float = 10) -> None:
@@ -120,8 +125,9 @@ class Processes:
             time.sleep(0.05)
 
     def stop(self, name: str) -> None:
-        """End a program and wait until it is gone."""
+        """End a program and wait until it is gone, whether this process or an earlier one started it."""
         child = self._children.pop(name, None)
+        record = self.folder / f"{name}.pid"
         if child is not None:
             child.terminate()
             try:
@@ -129,7 +135,9 @@ class Processes:
             except subprocess.TimeoutExpired:
                 child.kill()
                 child.wait()
-        (self.folder / f"{name}.pid").unlink(missing_ok=True)
+        elif record.exists():
+            _end_record(record)
+        record.unlink(missing_ok=True)
 
     def stop_all(self) -> None:
         """End every program, the last started first."""
