@@ -31,7 +31,7 @@ class FileTree(Protocol):
         """Download an object to a file, or link it in a folder of this machine; FileNotFoundError when there is none."""
 
     def list(self, prefix: str) -> Iterator[ObjectInfo]:
-        """Objects whose key starts with `prefix`, in key order."""
+        """Objects whose key starts with `prefix`; not every server sorts them by key."""
 
 
 class ObjectStore(FileTree, Protocol):

@@ -94,7 +94,7 @@ class S3Store:
                 raise
 
     def list(self, prefix: str) -> Iterator[ObjectInfo]:
-        """Objects whose key starts with `prefix`, in key order."""
+        """Objects whose key starts with `prefix`, in the order of the server."""
         with storage_errors(self._settings):
             pages = self._client.get_paginator("list_objects_v2").paginate(
                 Bucket=self._bucket, Prefix=self._key(prefix)
