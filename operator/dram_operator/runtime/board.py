@@ -16,12 +16,8 @@ class ProgressBoard:
         self._views: dict[Key, ProgressView] = {}
 
     def post(self, key: Key, report: Progress) -> None:
-        """Take a report in; a report of another stage or attempt starts the rate anew."""
-        now, known = self._clock(), self._views.get(key)
-        first_step, first_at = report.step, now
-        if known and (known.latest.stage, known.latest.attempt) == (report.stage, report.attempt):
-            first_step, first_at = known.first_step, known.first_at
-        self._views[key] = ProgressView(report, now, first_step, first_at)
+        """Take a report in."""
+        self._views[key] = ProgressView.following(self._views.get(key), report, self._clock())
 
     def view(self, key: Key) -> ProgressView | None:
         """What `decide` is shown."""
