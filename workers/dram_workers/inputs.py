@@ -4,6 +4,7 @@ import hashlib
 import json
 import shutil
 import tempfile
+from contextlib import suppress
 from pathlib import Path
 
 from dram_workers.errors import BadInput, WorkerReason
@@ -64,23 +65,19 @@ class FetchedInputs:
 
     def _bring(self, given: Input, field: str) -> Path:
         located = locate(given.uri, self._execution, field)
-        path = located.local or located.snapshot() or self._download(located, given)
-        if not self._matches(located, path, given.digest, field):
-            raise _changed(given, path, field)
-        return path
-
-    def _download(self, located: Located, given: Input) -> Path:
-        """Download into a folder of our own and move it to its place, where another stage may have been faster."""
+        path = located.local or located.snapshot()
+        if path is not None:
+            if not self._matches(located, path, given.digest, field):
+                raise _changed(given, path, field)
+            return path
         place = download_folder(self._execution) / "inputs" / hashlib.sha256(f"{given}".encode()).hexdigest()
-        if not place.exists():
-            place.parent.mkdir(parents=True, exist_ok=True)
-            incoming = Path(tempfile.mkdtemp(prefix=".incoming-", dir=place.parent))
-            located.download(incoming)
-            try:
-                incoming.rename(place)
-            except OSError:
-                shutil.rmtree(incoming)
-        return place / located.files[0].key if located.is_file else place
+        path = place / located.files[0].key if located.is_file else place
+        # what an earlier stage downloaded may have been damaged since; it must not stand in the way of a fresh copy
+        if not (path.exists() and self._matches(located, path, given.digest, field)):
+            _download(located, place)
+            if not self._matches(located, path, given.digest, field):
+                raise _changed(given, path, field)
+        return path
 
     def _matches(self, located: Located, path: Path, digest: str, field: str) -> bool:
         """Whether the content has the pinned digest, or what the server says of large objects, then and now."""
@@ -104,6 +101,18 @@ class FetchedInputs:
                 folder.mkdir()
                 (folder / source.name).symlink_to(source)
         return gathered
+
+
+def _download(located: Located, place: Path) -> None:
+    """Download into a folder of our own and move it to its place, where another stage may be faster."""
+    place.parent.mkdir(parents=True, exist_ok=True)
+    incoming = Path(tempfile.mkdtemp(prefix=".incoming-", dir=place.parent))
+    located.download(incoming / "files")
+    if place.exists():
+        place.rename(incoming / "damaged")
+    with suppress(FileExistsError):
+        (incoming / "files").rename(place)
+    shutil.rmtree(incoming)
 
 
 def _changed(given: Input, path: Path, field: str) -> BadInput:
