@@ -148,6 +148,21 @@ class Api:
         """What a pod wrote."""
         return self.request("GET", path_of("Pod", namespace, pod, "log"), query=query)
 
+    def try_logs(self, pod: str, namespace: str, **query: str) -> str:
+        """What a pod wrote, or why that cannot be had."""
+        try:
+            return self.logs(pod, namespace, **query)
+        except ApiError as error:
+            return str(error)
+
+    def kill_pod(self, name: str, namespace: str) -> None:
+        """Delete a pod without grace: its processes get SIGKILL at once."""
+        try:
+            self._object("DELETE", path_of("Pod", namespace, name), {"gracePeriodSeconds": 0})
+        except ApiError as error:
+            if error.status != 404:
+                raise
+
     def _object(self, method: str, path: str, body: Any = None, **how: Any) -> Object:
         answer: Object = json.loads(self.request(method, path, body, **how))
         return answer

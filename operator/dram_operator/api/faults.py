@@ -36,7 +36,8 @@ def problem_of(fault: ValidationError) -> Problem:
         case "type":
             message = f'Invalid value: {shown(value)}: must be of type {limit}: "{_kind(value)}"'
         case "enum":
-            message = f"Unsupported value: {shown(value)}: supported values: {', '.join(map(shown, limit))}"
+            supported = ", ".join(f'"{one}"' for one in limit)
+            message = f"Unsupported value: {shown(value)}: supported values: {supported}"
         case "minimum":
             message = f"{body} be greater than {_or_equal(fault, 'exclusiveMinimum')}{number(limit)}"
         case "maximum":

@@ -43,7 +43,7 @@ _MERGE = "tag:yaml.org,2002:merge"
 def parse_value(text: str) -> Any:
     """One value as it would stand in a manifest: `3e-4` is a number, `{a: 1}` a mapping; raises ManifestError."""
     try:
-        return yaml.load(text, _Loader)
+        return yaml.load(text, _Loader)  # noqa: S506 - a SafeLoader
     except yaml.YAMLError as error:
         raise ManifestError(f"{text!r} is no YAML value") from error
 

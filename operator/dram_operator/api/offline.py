@@ -19,7 +19,7 @@ from dram_operator.api.schema import Schema
 
 Manifest = dict[str, Any]
 
-_BLOCKING = frozenset({"type", "required", "maxLength", "maxItems", "maxProperties"})
+_BLOCKING = frozenset({"type", "required", "enum", "maxLength", "maxItems", "maxProperties"})
 """Schema faults after which the API server runs no rule."""
 
 
@@ -40,7 +40,7 @@ def check(manifest: Manifest, *, local: bool, old: Manifest | None = None) -> li
         return problems
     before = None if old is None else _prepared(old, schema, "", [])
     return problems + [
-        problem for rule in RULES if not (local and rule.cluster_only) for problem in _broken(rule, value, before)
+        problem for rule in RULES if not (local and rule.cluster_only) for problem in breaches(rule, value, before)
     ]
 
 
@@ -100,16 +100,22 @@ def _closed(schema: Schema, path: str) -> bool:
     return not free and not path.startswith("metadata")
 
 
-def _broken(rule: Rule, value: Manifest, before: Manifest | None) -> Iterator[Problem]:
-    for field, found, old in _values(value, before, rule.path, ""):
-        if rule.transition and old is None:
-            continue
+def breaches(rule: Rule, value: Manifest, before: Manifest | None) -> Iterator[Problem]:
+    """Where a defaulted manifest breaks a rule."""
+    for field, found, old in subjects(rule, value, before):
         context = cel.Context({"self": found, "oldSelf": old}, functions={"format": _format})
         if _program(rule.rule).execute(context) is True:
             continue
         shown = rule.message_expression
         message = _program(shown).execute(context) if shown else rule.message
         yield Problem(f"{field}{rule.field}".lstrip("."), message)
+
+
+def subjects(rule: Rule, value: Manifest, before: Manifest | None) -> Iterator[tuple[str, Any, Any]]:
+    """What a rule is about in a defaulted manifest: path, value and earlier value."""
+    for field, found, old in _values(value, before, rule.path, ""):
+        if not rule.transition or old is not None:
+            yield field, found, old
 
 
 def _values(value: Any, old: Any, path: str, field: str) -> Iterator[tuple[str, Any, Any]]:

@@ -1,0 +1,46 @@
+"""Manifests that are accepted."""
+
+from tests.builders import ABSENT
+from tests.operator.api.case import JOB, SUSPENDED, Accepted, everything, finished, running
+
+EDITED = JOB.with_training(seed=7)
+
+ACCEPTED: tuple[Accepted, ...] = (
+    Accepted("the smallest manifest", JOB),
+    Accepted("a manifest that says everything", everything()),
+    Accepted("no storage, where the installation has one", JOB.having("spec.storage", ABSENT)),
+    Accepted(
+        "a service account instead of a Secret",
+        JOB.having("spec.storage", {"uri": "s3://models", "serviceAccountName": "dram"}),
+    ),
+    Accepted(
+        "models and data on a volume",
+        JOB.having("spec.teacher.uri", "pvc://models/teacher").having("spec.golden.uri", "pvc://models/golden.jsonl"),
+    ),
+    Accepted("the teacher writes all data", JOB.having("spec.dataset.sources", ABSENT).with_synthetic()),
+    Accepted("the untrained student", JOB.with_training(maxSteps=0, warmupSteps=10)),
+    Accepted("a part of an epoch", JOB.with_training(epochs=0.5)),
+    Accepted("the optimizer offloaded", JOB.with_training(deepspeed={"offload": "Optimizer"})),
+    Accepted(
+        "an optional variant",
+        JOB.exporting("Q8_0").having("spec.exports[1]", {"name": "small", "gguf": {"type": "Q4_0"}, "required": False}),
+    ),
+    Accepted("a longest name", JOB.named("a" * 40)),
+    Accepted("a toleration of everything", JOB.having("spec.podTemplate.tolerations", [{"operator": "Exists"}])),
+    Accepted("suspending", SUSPENDED, old=JOB),
+    Accepted("resuming", JOB, old=SUSPENDED),
+    Accepted("an edit while suspended", EDITED.suspended(), old=SUSPENDED),
+    Accepted("an edit that suspends", EDITED.suspended(), old=running(JOB)),
+    Accepted("an edit that resumes", EDITED, old=SUSPENDED),
+    Accepted("an edit after the end", EDITED, old=finished(JOB)),
+    Accepted(
+        "more retries and time while running",
+        JOB.having("spec.retries", 9)
+        .having("spec.activeDeadlineSeconds", 60)
+        .having("spec.pendingDeadlineSeconds", 60)
+        .having("spec.ttlSecondsAfterFinished", 60),
+        old=running(JOB),
+    ),
+    Accepted("the same again while running", JOB, old=running(JOB)),
+    Accepted("metadata while running", JOB.having("metadata.labels", {"team": "search"}), old=running(JOB)),
+)

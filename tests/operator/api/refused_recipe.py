@@ -1,0 +1,173 @@
+"""Refused: names, types and bounds, URIs, and the recipe of the training."""
+
+from collections.abc import Iterator
+from typing import Any
+
+from dram_workers.stages import OWNED_DEEPSPEED_KEYS
+from tests.builders import ABSENT
+from tests.operator.api.case import JOB, Refused
+
+HUGE = "x" * 300
+
+
+def names() -> Iterator[Refused]:
+    """Names that pods cannot be made from."""
+    for name in ("a" * 41, "bot.v7", "7bot"):
+        yield Refused(f"the name {name}", JOB.named(name), "", f"metadata.name '{name}' is too long or not a DNS label")
+
+
+def schema_faults() -> Iterator[Refused]:
+    """What types, bounds and lists of values refuse."""
+    for field in ("teacher", "student", "dataset", "exports", "golden"):
+        yield Refused(f"no {field}", JOB.having(f"spec.{field}", ABSENT), f"spec.{field}", "Required value")
+    quantization = 'Unsupported value: "Q3_K_S": supported values: "F16", "Q8_0", "Q6_K", "Q5_K_M", "Q4_K_M", "Q4_0"'
+    yield Refused(
+        "an unknown quantization",
+        JOB.exporting("Q8_0").having("spec.exports[0].gguf.type", "Q3_K_S"),
+        "spec.exports[0].gguf.type",
+        quantization,
+    )
+    yield Refused(
+        "an export without a format",
+        JOB.having("spec.exports", [{"name": "a"}]),
+        "spec.exports[0].gguf",
+        "Required value",
+    )
+    yield Refused(
+        "an empty list of exports", JOB.having("spec.exports", []), "spec.exports", "should have at least 1 items"
+    )
+    many = [{"name": f"v{index}", "gguf": {"type": "Q8_0"}} for index in range(17)]
+    yield Refused(
+        "too many exports", JOB.having("spec.exports", many), "spec.exports", "Too many: 17: must have at most 16 items"
+    )
+    twice = [{"name": "a", "gguf": {"type": "Q8_0"}}, {"name": "a", "gguf": {"type": "Q4_0"}}]
+    yield Refused(
+        "two exports of one name", JOB.having("spec.exports", twice), "spec.exports[1]", 'Duplicate value: {"name":"a"}'
+    )
+    source = {"uri": "s3://models/a.jsonl"}
+    yield Refused(
+        "a source twice",
+        JOB.having("spec.dataset.sources", [source, source]),
+        "spec.dataset.sources[1]",
+        'Duplicate value: {"uri":"s3://models/a.jsonl"}',
+    )
+    for path, value, message in (
+        ("spec.student.fromTeacher.layers", 0, "should be greater than or equal to 1"),
+        ("spec.dataset.sources[0].weight", 0, "should be greater than 0"),
+        ("spec.dataset.validationFraction", 0.6, "should be less than or equal to 0.5"),
+        ("spec.training.betas", [0.9, 1], "should be less than 1"),
+        ("spec.training.betas", [0.9], "should have at least 2 items"),
+        ("spec.training.workers", "two", 'must be of type integer: "string"'),
+        ("spec.training.workers", 0, "should be greater than or equal to 1"),
+        ("spec.training.deepspeed", {"zeroStage": 4}, 'Unsupported value: 4: supported values: "0", "1", "2", "3"'),
+        (
+            "spec.objective.divergence",
+            {"type": "ReverseKL"},
+            'Unsupported value: "ReverseKL": supported values: "ForwardKL"',
+        ),
+        ("spec.dataset.lossOn", "Answers", 'supported values: "Completions", "All"'),
+        ("spec.teacher.uri", f"s3://models/{HUGE}", "Too long: may not be more than 256 bytes"),
+        ("spec.golden.minSimilarity", -0.1, "should be greater than or equal to 0"),
+        ("spec.retries", -1, "should be greater than or equal to 0"),
+        ("spec.suspend", "yes", 'must be of type boolean: "string"'),
+    ):
+        field = {"betas": "[1]", "deepspeed": ".zeroStage", "divergence": ".type"}.get(path.rsplit(".", 1)[-1], "")
+        field = "" if value == [0.9] else field
+        yield Refused(f"{path} of {str(value)[:20]}", JOB.having(path, value), path + field, message)
+
+
+def uris() -> Iterator[Refused]:
+    """Every URI: of one machine, of no known form, and climbing."""
+    model = "hf://org/name@revision, s3://bucket/prefix or pvc://claim/path"
+    data = "s3://bucket/key or pvc://claim/path"
+    synthetic, student = JOB.with_synthetic(), JOB.having("spec.student", {"uri": "s3://models/student"})
+    for job, path, forms in (
+        (JOB, "spec.teacher.uri", model),
+        (student, "spec.student.uri", model),
+        (JOB, "spec.golden.embedder", model),
+        (JOB, "spec.dataset.sources[0].uri", data),
+        (synthetic, "spec.dataset.synthetic.promptsUri", data),
+        (JOB, "spec.golden.uri", data),
+        (JOB, "spec.storage.uri", "s3://bucket/prefix"),
+    ):
+        for machine in ("file:///models/it", "models/it"):
+            wanted = f"'{machine}' names a file of one machine, which pods cannot read: give {forms}, or use `dram run`"
+            yield Refused(f"{machine} in {path}", job.having(path, machine), path, wanted, locally_fine=True)
+        wanted = f"'ftp://models/it' is not one of the known forms: give {forms}"
+        yield Refused(f"an unknown scheme in {path}", job.having(path, "ftp://models/it"), path, wanted)
+        wanted = "'s3://models/../it' climbs with `..`: write the path in full"
+        yield Refused(f"a climbing {path}", job.having(path, "s3://models/../it"), path, wanted)
+    for uri in ("hf://teacher", "hf://org/name@", "s3://UPPER/a", "s3://models", "pvc://claim", "pvc:///path"):
+        wanted = f"'{uri}' is not one of the known forms"
+        yield Refused(f"a teacher at {uri}", JOB.having("spec.teacher.uri", uri), "spec.teacher.uri", wanted)
+
+
+def learning() -> Iterator[Refused]:
+    """Student, data, objective and training."""
+    one = "set exactly one of uri (a checkpoint of its own) and fromTeacher (a cut of the teacher)"
+    both = {"uri": "s3://models/student", "fromTeacher": {"layers": 2}}
+    yield Refused("no student at all", JOB.having("spec.student", {}), "spec.student", one)
+    yield Refused("two students", JOB.having("spec.student", both), "spec.student", one)
+    nothing = "there is nothing to learn from: give sources, or synthetic"
+    yield Refused("no data", JOB.having("spec.dataset", {}), "spec.dataset", nothing)
+    yield Refused("an empty list of data", JOB.having("spec.dataset.sources", []), "spec.dataset", nothing)
+    greedy = "4 responses at temperature 0 are all the same: set responsesPerPrompt to 1, or a temperature above 0"
+    yield Refused(
+        "greedy answers four times",
+        JOB.with_synthetic(responsesPerPrompt=4),
+        "spec.dataset.synthetic.responsesPerPrompt",
+        greedy,
+    )
+    yield from _schedules(
+        "temperature", ((0.0, 1.0), (1.0, 0.0)), "the temperature goes from {} to {} and must stay above 0"
+    )
+    yield from _schedules("alpha", ((1.5, 0.5), (0.5, 1.5)), "alpha goes from {} to {} and is a weight between 0")
+    for name in ("temperature", "alpha"):
+        wanted = "start is 0.9 and end 0.5, but the schedule is Constant: make them equal, or choose Linear or Cosine"
+        schedule = {"start": 0.9, "end": 0.5}
+        yield Refused(
+            f"a constant {name} that changes",
+            JOB.having(f"spec.objective.{name}", schedule),
+            f"spec.objective.{name}.end",
+            wanted,
+        )
+    yield Refused(
+        "epochs and steps",
+        JOB.with_training(epochs=2, maxSteps=100),
+        "spec.training.maxSteps",
+        "epochs is 2 and maxSteps 100: the length of the training is given once, so remove one",
+    )
+    yield Refused(
+        "warm-up beyond the end",
+        JOB.with_training(maxSteps=10, warmupSteps=11),
+        "spec.training.warmupSteps",
+        "warmupSteps 11 is more than maxSteps 10",
+    )
+    yield Refused(
+        "offload without ZeRO",
+        JOB.with_training(deepspeed={"zeroStage": 0, "offload": "Optimizer"}),
+        "spec.training.deepspeed.offload",
+        "the optimizer is offloaded only where ZeRO shards it: set zeroStage to 1, 2 or 3, or offload to None",
+    )
+    yield Refused(
+        "offload of whole parameters",
+        JOB.with_training(deepspeed={"zeroStage": 2, "offload": "OptimizerAndParameters"}),
+        "spec.training.deepspeed.offload",
+        "set zeroStage to 3 (it is 2), or offload to Optimizer",
+    )
+    values: dict[str, Any] = {"object": {"enabled": True}, "integer": 8, "number": 0.5, "boolean": True}
+    for key, (kind, instead) in OWNED_DEEPSPEED_KEYS.items():
+        job = JOB.with_training(deepspeed={"config": {key: values[kind]}})
+        yield Refused(
+            f"DeepSpeed's {key}",
+            job,
+            f"spec.training.deepspeed.config.{key}",
+            f"`{key}` is set by Dram: remove it and use {instead}",
+        )
+
+
+def _schedules(field: str, ends: tuple[tuple[float, float], ...], message: str) -> Iterator[Refused]:
+    for start, end in ends:
+        path = f"spec.objective.{field}"
+        job = JOB.having(path, {"start": start, "end": end, "schedule": "Linear"})
+        yield Refused(f"{field} from {start:g} to {end:g}", job, path, message.format(f"{start:g}", f"{end:g}"))
