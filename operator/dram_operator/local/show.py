@@ -38,13 +38,13 @@ class PlainLines:
     def stages(self, before: DistillationJobStatus, status: DistillationJobStatus) -> None:
         """Print the stages that have changed."""
         for stage in changed(before, status):
-            self._console.print(line(stage), highlight=False, markup=False)
+            self._console.print(line(stage), highlight=False, markup=False, soft_wrap=True)
 
     def progress(self, view: ProgressView) -> None:
         """Print how far the stage is."""
         if time.monotonic() >= self._next_line:
             self._next_line = time.monotonic() + LINE_SECONDS
-            self._console.print(f"  {describe(view)}", highlight=False, markup=False)
+            self._console.print(f"  {describe(view)}", highlight=False, markup=False, soft_wrap=True)
 
 
 class LiveBar:
@@ -77,7 +77,7 @@ class LiveBar:
             task = self._tasks.pop(stage.id, None)
             if task is not None:
                 self._bar.remove_task(task)
-            self._bar.console.print(line(stage), highlight=False, markup=False)
+            self._bar.console.print(line(stage), highlight=False, markup=False, soft_wrap=True)
 
     def progress(self, view: ProgressView) -> None:
         """Move the bar."""
