@@ -110,7 +110,8 @@ def _download(located: Located, place: Path) -> None:
     located.download(incoming / "files")
     if place.exists():
         place.rename(incoming / "damaged")
-    with suppress(FileExistsError):
+    # another stage may have been faster; its copy is checked like ours
+    with suppress(OSError):
         (incoming / "files").rename(place)
     shutil.rmtree(incoming)
 
