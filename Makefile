@@ -36,13 +36,17 @@ check: $(VENV)/.dev ## format, lint, types, import layers, generated files
 	@$(BIN)/ruff check
 	@$(BIN)/mypy
 	@$(BIN)/lint-imports
-	@rm -rf build/crds && $(BIN)/python -m dram_operator.api.crd build/crds
+	@rm -rf build/crds && mkdir -p build/crds && $(BIN)/python -m dram_operator.api.crd build/crds
 	@diff -r build/crds crds || { echo "crds/ is not what the models say: run make crds" >&2; exit 1; }
 
 crds: $(VENV)/.dev ## generate crds/ from the models
 	@$(BIN)/python -m dram_operator.api.crd crds
 
+images: $(VENV)/.dev ## build the operator's and the workers' images with buildah
+	@$(BIN)/python images/build.py operator worker $(ARGS)
+
 constraints: $(VENV)/.dev ## compile constraints.txt anew from pyproject.toml
+	@mkdir -p build
 	@$(UV) compile -q --no-emit-index-url --no-emit-find-links --no-header --no-annotate --upgrade \
 	  --extra operator --extra worker --extra local --extra dev pyproject.toml \
 	  | sed -e 's/^\(torch==[0-9.]*\)+.*/\1/' -e '/^nvidia-/d' -e '/^triton/d' -e '/^cuda-/d' > build/constraints.txt
@@ -65,7 +69,7 @@ endef
 $(VENV)/.uv: Makefile
 	@test -x $(BIN)/python || $(PYTHON) -m venv $(VENV)
 	@$(BIN)/python -m pip install -q --disable-pip-version-check uv==$(UV_VERSION)
-	@mkdir -p build && touch $@
+	@touch $@
 
 $(VENV)/.dev: $(VENV)/.uv pyproject.toml constraints.txt
 	$(call install,operator$(comma)worker$(comma)local$(comma)dev)
