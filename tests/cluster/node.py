@@ -12,9 +12,10 @@ from types import TracebackType
 from typing import Self
 
 import psutil
+import urllib3
 
 from tests.cluster import node_files
-from tests.cluster.api import Api, wait_until
+from tests.cluster.api import Api, ApiError, wait_until
 from tests.cluster.binaries import binary
 from tests.cluster.controlplane import ControlPlane
 from tests.cluster.folders import cache_folder
@@ -107,6 +108,15 @@ class Node:
         for path in self.folder.iterdir():
             if path.name not in KEPT:
                 shutil.rmtree(path) if path.is_dir() else path.unlink()
+
+    def is_up(self) -> bool:
+        """Whether an earlier `up` still runs."""
+        if not self.kubeconfig.exists():
+            return False
+        try:
+            return self._is_ready()
+        except (ApiError, urllib3.exceptions.HTTPError):
+            return False
 
     def import_image(self, file: Path) -> None:
         """Put an image archive into the node's store, unless this very file was imported before."""

@@ -1,0 +1,1 @@
+"""The product on a whole cluster: installed by its chart, driven by manifests, disturbed on purpose."""

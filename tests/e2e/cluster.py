@@ -1,0 +1,69 @@
+"""The cluster under the tests: the one that KUBECONFIG names, or a node of our own."""
+
+import os
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+
+from images import build
+from tests.cluster.api import Api
+from tests.cluster.folders import cache_folder
+from tests.cluster.node import Node
+
+
+@dataclass(frozen=True)
+class Cluster:
+    """What the tests need to know of a cluster."""
+
+    kubeconfig: Path
+    host: str
+    """Address of this machine as pods see it: the S3 server listens there."""
+    operator_image: str
+    worker_image: str
+    audit_log: Path | None = None
+    """The API server's audit log, where we can read it."""
+
+    @property
+    def api(self) -> Api:
+        """Requests as the administrator."""
+        return Api(self.kubeconfig)
+
+
+@contextmanager
+def cluster() -> Iterator[Cluster]:
+    """KUBECONFIG's cluster, or a node that is there for as long as it is needed."""
+    given = os.environ.get("KUBECONFIG")
+    if given:
+        yield _given_cluster(Path(given))
+        return
+    if os.environ.get("DRAM_E2E_KEEP"):
+        node = Node()
+        if not node.is_up():
+            node.down()
+            node.up()
+        yield _own_cluster(node)
+        return
+    with Node() as node:
+        yield _own_cluster(node)
+
+
+def _given_cluster(kubeconfig: Path) -> Cluster:
+    names = ("DRAM_E2E_OPERATOR_IMAGE", "DRAM_E2E_WORKER_IMAGE", "DRAM_E2E_HOST")
+    missing = [name for name in names if not os.environ.get(name)]
+    if missing:
+        raise RuntimeError(
+            f"KUBECONFIG is set, so {' and '.join(missing)} must be too: images that the cluster can pull (`make images` builds them), "
+            "and the address under which its pods reach this machine. Unset KUBECONFIG to start a node here."
+        )
+    operator, worker, host = (os.environ[name] for name in names)
+    return Cluster(kubeconfig, host, operator, worker)
+
+
+def _own_cluster(node: Node) -> Cluster:
+    archives = cache_folder("archives")
+    node.import_image(build.archive(build.build_pause(), archives))
+    operator, worker = build.build("operator"), build.build("worker")
+    for image in (operator, worker):
+        node.import_image(build.archive(image, archives))
+    return Cluster(node.kubeconfig, node.address, operator, worker, node.audit_log)

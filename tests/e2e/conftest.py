@@ -1,0 +1,85 @@
+"""Fixtures of the tests on a whole cluster. `pytest -m e2e tests/e2e` runs them."""
+
+import re
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+import pytest
+
+from tests.cluster.s3 import S3Server
+from tests.e2e import cluster as clusters
+from tests.e2e import installation as installations
+from tests.e2e.cluster import Cluster
+from tests.e2e.installation import RESTRICTED, Installation
+from tests.e2e.story import Story
+from tests.e2e.tiny import NAME, job_for, upload
+
+
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """Everything here is for a cluster; and a stage's pods start slower than unit tests."""
+    here = Path(__file__).parent
+    for item in items:
+        if here in item.path.parents:
+            item.add_marker(pytest.mark.e2e)
+            item.add_marker(pytest.mark.timeout(1200))
+
+
+@pytest.fixture(scope="session")
+def cluster() -> Iterator[Cluster]:
+    """The cluster under test."""
+    with clusters.cluster() as found:
+        yield found
+
+
+@pytest.fixture(scope="session")
+def installation(cluster: Cluster) -> Iterator[Installation]:
+    """Dram, installed by its chart."""
+    with installations.installation(cluster) as installed:
+        yield installed
+
+
+@pytest.fixture(scope="session")
+def store(cluster: Cluster) -> Iterator[S3Server]:
+    """An S3 server that pods reach, with a tiny teacher and its data in the bucket `models`."""
+    with S3Server(cluster.host) as server:
+        for bucket in ("models", "dram"):
+            server.bucket(bucket)
+        yield server
+
+
+@pytest.fixture(scope="session")
+def tiny_files(store: S3Server, tmp_path_factory: pytest.TempPathFactory) -> S3Server:
+    """A random teacher with a real tokenizer, 64 training samples and 8 golden items in the store."""
+    upload(store, tmp_path_factory.mktemp("tiny"))
+    return store
+
+
+@pytest.fixture
+def story(installation: Installation, tiny_files: S3Server, request: pytest.FixtureRequest) -> Iterator[Story]:
+    """A DistillationJob to be, in a fresh namespace with the store's credentials."""
+    name = re.sub(r"[^a-z0-9]+", "-", request.node.name.lower()).strip("-")[:50].strip("-")
+    with _a_namespace(installation, tiny_files, name) as story:
+        yield story
+
+
+@contextmanager
+def _a_namespace(installation: Installation, store: S3Server, name: str) -> Iterator[Story]:
+    """A namespace that enforces restricted pods, for as long as a block lasts."""
+    api = installation.api
+    api.apply({"apiVersion": "v1", "kind": "Namespace", "metadata": {"name": name, "labels": RESTRICTED}})
+    secret = {"apiVersion": "v1", "kind": "Secret", "metadata": {"name": "s3", "namespace": name}}
+    api.apply({**secret, "stringData": store.owner.environment()})
+    try:
+        yield Story(api, store, name, NAME)
+    finally:
+        api.delete("Namespace", name)
+
+
+@pytest.fixture(scope="session")
+def undisturbed(installation: Installation, tiny_files: S3Server) -> Iterator[Story]:
+    """The tiny job, run without any disturbance: what every disturbed run must end in."""
+    with _a_namespace(installation, tiny_files, "undisturbed") as story:
+        story.apply(job_for(story))
+        story.wait_succeeded()
+        yield story

@@ -1,0 +1,128 @@
+"""Dram as its chart installs it."""
+
+import json
+import subprocess
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from typing import Any
+
+import yaml
+
+from tests.cluster.api import Api, Object, wait_until
+from tests.cluster.binaries import binary
+from tests.cluster.folders import REPOSITORY
+from tests.e2e.cluster import Cluster
+
+NAMESPACE = "dram-system"
+RELEASE = "dram"
+CHART = REPOSITORY / "charts" / "dram"
+RESTRICTED = {"pod-security.kubernetes.io/enforce": "restricted"}
+SELECTOR = "app.kubernetes.io/component=operator"
+
+
+@dataclass(frozen=True)
+class Installation:
+    """A running operator."""
+
+    cluster: Cluster
+
+    @property
+    def api(self) -> Api:
+        """Requests as the administrator."""
+        return self.cluster.api
+
+    @property
+    def user(self) -> str:
+        """The operator's name in the audit log."""
+        return f"system:serviceaccount:{NAMESPACE}:{RELEASE}"
+
+    def rules(self) -> list[Object]:
+        """Every RBAC rule that the chart gave the operator."""
+        ours = f"app.kubernetes.io/instance={RELEASE}"
+        bound = [
+            *self.api.list("ClusterRoleBinding", labels=ours),
+            *self.api.list("RoleBinding", NAMESPACE, labels=ours),
+        ]
+        roles = [binding["roleRef"] for binding in bound]
+        return [
+            rule
+            for role in roles
+            for rule in self.api.get(role["kind"], role["name"], NAMESPACE if role["kind"] == "Role" else None)["rules"]
+        ]
+
+    def pods(self) -> list[Object]:
+        """The operator's pods."""
+        return self.api.list("Pod", NAMESPACE, labels=SELECTOR)
+
+    def kill(self) -> None:
+        """SIGKILL every replica, and wait until others took over."""
+        killed = {pod["metadata"]["uid"] for pod in self.pods()}
+        for pod in self.pods():
+            self.api.kill_pod(pod["metadata"]["name"], NAMESPACE)
+        wait_until(lambda: self._others_are_ready(killed), "a new operator", explain=self.explain)
+
+    def explain(self) -> str:
+        """What the operator's pods say."""
+        texts = []
+        for pod in self.pods():
+            texts.append(json.dumps(pod["status"])[:2000])
+            if pod["status"].get("containerStatuses"):
+                texts.append(self.api.try_logs(pod["metadata"]["name"], NAMESPACE, tailLines="40"))
+        return "\n".join(texts)
+
+    def _others_are_ready(self, killed: set[str]) -> bool:
+        others = [pod for pod in self.pods() if pod["metadata"]["uid"] not in killed]
+        return bool(others) and all(is_ready(pod) for pod in others)
+
+
+def is_ready(pod: Object) -> bool:
+    """Whether a pod's Ready condition is True."""
+    conditions = pod["status"].get("conditions", [])
+    return any(condition["type"] == "Ready" and condition["status"] == "True" for condition in conditions)
+
+
+def helm(cluster: Cluster, *arguments: str, values: dict[str, Any] | None = None) -> str:
+    """Run helm against the cluster."""
+    done = subprocess.run(
+        [str(binary("helm")), "--kubeconfig", str(cluster.kubeconfig), "--namespace", NAMESPACE, *arguments],
+        input=yaml.safe_dump(values or {}),
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    if done.returncode:
+        raise RuntimeError(f"helm {' '.join(arguments)}: {done.stderr}")
+    return done.stdout
+
+
+def values_for(cluster: Cluster) -> dict[str, Any]:
+    """The chart's values on the cluster under test."""
+    (operator, operator_tag), (worker, worker_tag) = (
+        image.rsplit(":", 1) for image in (cluster.operator_image, cluster.worker_image)
+    )
+    return {
+        "image": {"repository": operator, "tag": operator_tag},
+        "worker": {"image": {"repository": worker, "tag": worker_tag}},
+        # One replica that is followed quickly, so that a killed one costs the test seconds.
+        "leaseSeconds": 4,
+    }
+
+
+@contextmanager
+def installation(cluster: Cluster) -> Iterator[Installation]:
+    """Install the chart; uninstall it, CRD included, at the end."""
+    cluster.api.apply({"apiVersion": "v1", "kind": "Namespace", "metadata": {"name": NAMESPACE, "labels": RESTRICTED}})
+    installed = Installation(cluster)
+    helm(cluster, "upgrade", "--install", RELEASE, str(CHART), "--values", "-", values=values_for(cluster))
+    try:
+        wait_until(
+            lambda: bool(installed.pods()) and all(is_ready(pod) for pod in installed.pods()),
+            "the operator to be ready",
+            explain=installed.explain,
+        )
+        yield installed
+    finally:
+        helm(cluster, "uninstall", RELEASE, "--wait")
+        cluster.api.delete("CustomResourceDefinition", "distillationjobs.dram.dev")
+        cluster.api.delete("Namespace", NAMESPACE)
