@@ -18,7 +18,7 @@ ONLY ?=
 export OMP_WAIT_POLICY ?= PASSIVE
 export PATH := $(CURDIR)/$(BIN):$(PATH)
 
-.PHONY: help demo test e2e bench check crds images constraints clean
+.PHONY: help demo test e2e bench check crds docs images constraints clean
 help: ## show the targets
 	@awk -F ':.*## ' '/^[a-z0-9-]+:.*## / {printf "  make %-12s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
 
@@ -41,6 +41,9 @@ check: $(VENV)/.dev ## format, lint, types, import layers, generated files
 
 crds: $(VENV)/.dev ## generate crds/ from the models
 	@$(BIN)/python -m dram_operator.api.crd crds
+
+docs: $(VENV)/.dev ## generate docs/reference/ from the models, rules and reasons
+	@$(BIN)/python -m dram_operator.api.reference docs/reference
 
 images: $(VENV)/.dev ## build the operator's and the workers' images with buildah
 	@$(BIN)/python images/build.py operator worker $(ARGS)

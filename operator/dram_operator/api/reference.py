@@ -1,0 +1,178 @@
+"""The reference page of a DistillationJob, made from the models, rules and reasons.
+
+`python -m dram_operator.api.reference` writes it.
+"""
+
+import ast
+import inspect
+import re
+import sys
+from collections.abc import Iterator
+from enum import StrEnum
+from pathlib import Path
+from typing import Any
+
+from dram_operator.api.crd import COLUMNS, WIDE_COLUMNS, object_schema
+from dram_operator.api.distillation_job import GROUP, KIND, VERSION
+from dram_operator.api.rules import FREE, FROZEN, GUARDED, RULES
+from dram_operator.api.schema import Schema
+from dram_operator.api.status import ConditionType, Reason
+from dram_workers.errors import WorkerReason
+
+FILE = "distillation-job.md"
+
+_INTRODUCTION = f"""\
+# {KIND}
+
+`apiVersion: {GROUP}/{VERSION}`, `kind: {KIND}`, short name `dj`. This page is made from the code by `make docs`.
+
+Creating a {KIND} lets its author run pods with any Secret or ServiceAccount that it names, in its namespace.
+"""
+
+
+def page() -> str:
+    """The whole page as Markdown."""
+    schema = object_schema()["properties"]
+    return "\n".join(
+        [
+            _INTRODUCTION,
+            *_objects("spec", schema["spec"]),
+            *_changes(),
+            *_rules(),
+            *_objects("status", schema["status"]),
+            *_members("Conditions", ConditionType),
+            *_members("Reasons set by the operator", Reason),
+            *_members("Reasons of a failed stage", WorkerReason),
+            *_columns(),
+        ]
+    )
+
+
+def _objects(path: str, schema: Schema) -> Iterator[str]:
+    """A table for an object, then one for every object in it."""
+    yield from (f"## {path}", "", schema.get("description", ""), "")
+    yield from ("| Field | Type | Default | Meaning |", "| --- | --- | --- | --- |")
+    needed = schema.get("required", [])
+    for name, field in schema["properties"].items():
+        default = "required" if name in needed else _default(field)
+        yield f"| `{name}` | {_type(field)} | {default} | {_cell(field.get('description', ''))} |"
+    yield ""
+    for name, field in schema["properties"].items():
+        inner, below = _inside(field, f"{path}.{name}")
+        if "properties" in inner and "x-kubernetes-preserve-unknown-fields" not in inner:
+            yield from _objects(below, inner)
+
+
+def _inside(field: Schema, path: str) -> tuple[Schema, str]:
+    if "items" in field:
+        return field["items"], f"{path}[]"
+    if "additionalProperties" in field:
+        return field["additionalProperties"], f"{path}.*"
+    return field, path
+
+
+def _type(field: Schema) -> str:
+    if "enum" in field:
+        return ", ".join(f"`{value}`" for value in field["enum"])
+    if field.get("x-kubernetes-int-or-string"):
+        return "quantity"
+    kind = field.get("type", "any value")
+    if kind == "array":
+        return f"list of {_type(field['items'])}, at most {field['maxItems']}"
+    if "additionalProperties" in field:
+        return f"map of {_type(field['additionalProperties'])}"
+    if kind == "object" and "x-kubernetes-preserve-unknown-fields" in field:
+        return "free-form object"
+    return f"{kind}{_range(field)}"
+
+
+def _range(field: Schema) -> str:
+    low, high = field.get("minimum"), field.get("maximum")
+    if low is None or high is None:
+        return f", at most {field['maxLength']:,} characters" if "maxLength" in field else ""
+    opening = "above" if field.get("exclusiveMinimum") else "from"
+    closing = "below" if field.get("exclusiveMaximum") else "to"
+    return f" {opening} {low:,} {closing} {high:,}"
+
+
+def _default(field: Schema) -> str:
+    default = field.get("default")
+    return "" if default is None or isinstance(default, dict) else f"`{_shown(default)}`"
+
+
+def _shown(value: Any) -> str:
+    return str(value).lower() if isinstance(value, bool) else str(value)
+
+
+def _changes() -> Iterator[str]:
+    yield from ("## Changes", "")
+    yield f"- Never: {_names(FROZEN)}."
+    yield f"- While `suspend` is true or after the end, which starts a new run: {_names(GUARDED)}."
+    yield f"- At any time: {_names(FREE)}."
+    yield ""
+
+
+def _rules() -> Iterator[str]:
+    """Every rule by the field that it is about; many fields share a message."""
+    fields: dict[str, list[str]] = {}
+    for rule in RULES:
+        message = re.sub(r"\{(?:self\.)?(.+?)\}", lambda found: f"<{found[1].replace('self', 'value')}>", rule.message)
+        where = "clusters" if rule.cluster_only else ""
+        fields.setdefault(f"{message}|{where}", []).append(f"{rule.path}{rule.field}".lstrip(".") or "metadata.name")
+    yield from ("## Rules", "", "Checked at apply, and by `dram validate`.", "")
+    yield from ("| Field | Refused with |", "| --- | --- |")
+    for key, paths in fields.items():
+        message, where = key.rsplit("|", 1)
+        only = " (on a cluster only)" if where else ""
+        yield f"| {_names(paths)} | {_cell(message)}{only} |"
+    yield ""
+
+
+def _members(title: str, kind: type[StrEnum]) -> Iterator[str]:
+    yield from (f"## {title}", "", "| Name | Meaning |", "| --- | --- |")
+    for name, meaning in meanings(kind).items():
+        yield f"| `{name}` | {_cell(meaning)} |"
+    yield ""
+
+
+def meanings(kind: type[StrEnum]) -> dict[str, str]:
+    """The docstring of every member, by its value; empty where there is none."""
+    [definition] = ast.parse(inspect.getsource(kind)).body
+    assert isinstance(definition, ast.ClassDef)
+    found: dict[str, str] = {member.value: "" for member in kind}
+    last = ""
+    for statement in definition.body:
+        match statement:
+            case ast.Assign(targets=[ast.Name(id=name)]):
+                last = kind[name].value
+            case ast.Expr(value=ast.Constant(value=str(text))) if last:
+                found[last] = " ".join(text.split())
+    return found
+
+
+def _columns() -> Iterator[str]:
+    yield from ("## Columns of `kubectl get`", "", "| Column | Meaning |", "| --- | --- |")
+    for name, _, _, meaning in COLUMNS:
+        yield f"| {name} | {meaning} |"
+    for name, _, _, meaning in WIDE_COLUMNS:
+        yield f"| {name} (`-o wide`) | {meaning} |"
+    yield ""
+
+
+def _names(paths: list[str] | tuple[str, ...]) -> str:
+    return ", ".join(f"`{path}`" for path in paths)
+
+
+def _cell(text: str) -> str:
+    return text.replace("|", "\\|").replace("<", "&lt;")
+
+
+def main() -> None:
+    """Write the page into the folder given as the only argument, by default `docs/reference`."""
+    folder = Path(sys.argv[1] if len(sys.argv) > 1 else "docs/reference")
+    folder.mkdir(parents=True, exist_ok=True)
+    (folder / FILE).write_text(page())
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,51 @@
+"""The reference page."""
+
+from enum import StrEnum
+from pathlib import Path
+
+import pytest
+
+from dram_operator.api.reference import FILE, main, meanings, page
+from dram_operator.api.status import ConditionType, Reason, StageState
+from dram_workers.errors import WorkerReason
+
+REFERENCE = Path(__file__).parents[3] / "docs" / "reference"
+
+
+def test_the_page_is_what_the_code_says() -> None:
+    assert (REFERENCE / FILE).read_text() == page(), "run `make docs`"
+
+
+def test_it_is_written_into_the_folder_given(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("sys.argv", ["reference", str(tmp_path / "new")])
+    main()
+    assert (tmp_path / "new" / FILE).read_text() == page()
+
+
+@pytest.mark.parametrize("kind", [ConditionType, Reason, WorkerReason])
+def test_every_condition_and_reason_says_what_it_means(kind: type[StrEnum]) -> None:
+    assert [name for name, meaning in meanings(kind).items() if not meaning] == []
+
+
+def test_a_member_without_a_docstring_has_no_meaning() -> None:
+    assert meanings(StageState)["Pending"] == ""
+    assert meanings(StageState)["Skipped"].startswith("Not needed")
+
+
+@pytest.mark.parametrize(
+    "row",
+    [
+        "| `zeroStage` | `0`, `1`, `2`, `3` | `1` | ZeRO stage:",
+        "| `weight` | number above 0 to 1,000 | `1.0` | How often",
+        "| `betas` | list of number from 0 below 1, at most 2 | `[0.9, 0.95]` |",
+        "| `config` | free-form object |  | Raw DeepSpeed settings",
+        "| `requests` | map of quantity |  | What the scheduler reserves",
+        "| `uri` | string, at most 256 characters | required | Where the teacher lies",
+        "| `packing` | boolean | `true` |",
+        "| `spec.student` | set exactly one of uri",
+        "## spec.podTemplate.envFromSecrets[]",
+        "| `TokenizerMismatch` | Teacher and student tokenizers differ",
+    ],
+)
+def test_a_reader_finds(row: str) -> None:
+    assert row in page()
