@@ -65,7 +65,9 @@ def write_tiny_job(folder: Path, teacher: Path) -> TinyJob:
     """Write the data of a job that distils `teacher` into two layers, in plain paths beside its manifest."""
     folder.mkdir(parents=True, exist_ok=True)
     write_jsonl(folder / "train.jsonl", support_rows(48))
-    write_jsonl(folder / "golden.jsonl", [_golden(number, row) for number, row in enumerate(support_rows(8, offset=90))])
+    write_jsonl(
+        folder / "golden.jsonl", [_golden(number, row) for number, row in enumerate(support_rows(8, offset=90))]
+    )
     job = (
         a_job()
         .named("tiny")

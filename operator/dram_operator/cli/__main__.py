@@ -1,0 +1,5 @@
+"""`python -m dram_operator.cli`."""
+
+from dram_operator.cli import main
+
+main()
