@@ -9,6 +9,7 @@ import pytest
 import yaml
 
 from dram_operator.api.distillation_job import DistillationJob
+from dram_operator.api.manifests import load_manifests
 from dram_operator.api.offline import with_defaults
 from tests.builders import AJob, a_job
 from tests.cluster.api import Api, ApiError, Object, path_of, wait_until
@@ -16,7 +17,14 @@ from tests.cluster.controlplane import ControlPlane
 from tests.operator.api.cases import ACCEPTED, REFUSED, Accepted, Refused, everything
 from tests.operator.api.statuses import A_FULL_STATUS
 
-CRD = Path(__file__).parents[3] / "crds" / "dram.dev_distillationjobs.yaml"
+ROOT = Path(__file__).parents[3]
+CRD = ROOT / "crds" / "dram.dev_distillationjobs.yaml"
+EXAMPLES = [
+    pytest.param(manifest, id=f"{file.parent.name}/{file.name}")
+    for file in sorted((ROOT / "examples").rglob("*.yaml"))
+    for manifest in load_manifests(file)
+    if manifest["kind"] == "DistillationJob"
+]
 NAMESPACE = "manifests"
 STRICT = {"fieldValidation": "Strict"}
 
@@ -92,6 +100,12 @@ def test_the_server_refuses_at_the_field_with_the_remedy(api: Api, create: Apply
     assert refused.value.status == 422
     assert f"{case.want_field or '<nil>'}: " in refused.value.message
     assert case.want_message in refused.value.message
+
+
+@pytest.mark.parametrize("manifest", EXAMPLES)
+def test_the_server_accepts_every_example(api: Api, manifest: Object) -> None:
+    placed = manifest | {"metadata": manifest["metadata"] | {"namespace": NAMESPACE}}
+    api.request("POST", path_of("DistillationJob", NAMESPACE), placed, query=STRICT | {"dryRun": "All"})
 
 
 def test_unknown_fields_are_refused_by_their_path(api: Api, create: Apply) -> None:

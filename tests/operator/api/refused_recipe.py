@@ -68,6 +68,7 @@ def schema_faults() -> Iterator[Refused]:
         ("spec.dataset.lossOn", "Answers", 'supported values: "Completions", "All"'),
         ("spec.teacher.uri", f"s3://models/{HUGE}", "Too long: may not be more than 256 bytes"),
         ("spec.golden.minSimilarity", -0.1, "should be greater than or equal to 0"),
+        ("spec.storage.region", "", "should be at least 1 chars long"),
         ("spec.retries", -1, "should be greater than or equal to 0"),
         ("spec.suspend", "yes", 'must be of type boolean: "string"'),
     ):
