@@ -26,6 +26,8 @@ STORAGE_CA_FILE = f"{CONFIG_FOLDER}/storage-ca.crt"
 PROGRESS_CA_FILE = f"{CONFIG_FOLDER}/progress-ca.crt"
 TOKEN_FILE = "/var/run/secrets/dram/token"  # noqa: S105 -- a path, not a secret
 RENDEZVOUS_PORT = 29500
+PROGRESS_PATH = "/v1/progress"
+"""Where the operator takes progress, below the installation's URL."""
 
 
 class MissingOutputError(LookupError):
@@ -133,7 +135,7 @@ def _execution(
     }
     if installation.progress_url:
         execution["progress"] = {
-            "url": installation.progress_url,
+            "url": installation.progress_url.rstrip("/") + PROGRESS_PATH,
             "tokenFile": TOKEN_FILE,
             "caFile": PROGRESS_CA_FILE if installation.progress_ca else None,
         }

@@ -25,6 +25,7 @@ class Installation:
     mounts: dict[str, str] = field(default_factory=dict)
     """URI prefixes that a local run maps to folders."""
     progress_url: str | None = None
+    """Base URL at which the operator takes progress, as worker pods reach it."""
     progress_ca: str | None = None
     """PEM of the progress endpoint's certificate authority."""
     max_parallel: int | None = None

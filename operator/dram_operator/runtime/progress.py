@@ -8,6 +8,7 @@ from pydantic import ValidationError
 
 from dram_operator.adapters.resources import PODS, Object
 from dram_operator.adapters.views import owner_uid
+from dram_operator.core.configs import PROGRESS_PATH as PATH
 from dram_operator.core.jobs import ATTEMPT_LABEL, JOB_LABEL, STAGE_LABEL
 from dram_operator.core.progress import WRITE_EVERY_SECONDS
 from dram_operator.core.times import parse_time
@@ -17,7 +18,6 @@ from dram_operator.runtime.cache import Cache, Key
 from dram_operator.runtime.tokens import Caller, Tokens
 from dram_workers.stages import Progress
 
-PATH = "/v1/progress"
 LARGEST_BODY = 64 * 1024
 
 

@@ -15,7 +15,7 @@ from tests.builders import AJob, a_job
 from tests.operator.core.world import INSTALLATION, World
 
 GOLDEN = Path(__file__).with_name("golden")
-ON_CLUSTER = replace(INSTALLATION, progress_url="https://dram-operator.dram.svc:8443/v1/progress", progress_ca="PEM")
+ON_CLUSTER = replace(INSTALLATION, progress_url="https://dram-operator.dram.svc:8443", progress_ca="PEM")
 
 
 def objects(job: AJob, stage: str, installation: Installation = ON_CLUSTER) -> list[dict[str, Any]]:
