@@ -8,7 +8,6 @@ from pydantic import ValidationError
 
 from dram_operator.adapters.resources import PODS, Object
 from dram_operator.adapters.views import owner_uid
-from dram_operator.core.configs import PROGRESS_PATH as PATH
 from dram_operator.core.jobs import ATTEMPT_LABEL, JOB_LABEL, STAGE_LABEL
 from dram_operator.core.progress import WRITE_EVERY_SECONDS
 from dram_operator.core.times import parse_time

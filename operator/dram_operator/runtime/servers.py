@@ -1,7 +1,6 @@
 """The two listeners of a replica: metrics and health in the clear, progress over TLS."""
 
 import asyncio
-import os
 import ssl
 from collections.abc import Awaitable, Callable
 from dataclasses import dataclass
@@ -13,7 +12,8 @@ from aiohttp import web
 from prometheus_client import CollectorRegistry
 from prometheus_client.exposition import choose_encoder
 
-from dram_operator.runtime.progress import LARGEST_BODY, PATH, ProgressEndpoint, read_body
+from dram_operator.core.configs import PROGRESS_PATH
+from dram_operator.runtime.progress import LARGEST_BODY, ProgressEndpoint, read_body
 
 FORWARDED = "Dram-Forwarded"
 """Set on a report that a replica passed on: it is passed on once."""
@@ -76,7 +76,7 @@ class ProgressRouter:
     def app(self) -> web.Application:
         """The application of the TLS listener."""
         app = web.Application(client_max_size=LARGEST_BODY)
-        app.router.add_post(PATH, self._route)
+        app.router.add_post(PROGRESS_PATH, self._route)
         app.on_cleanup.append(self._close)
         return app
 
@@ -92,7 +92,7 @@ class ProgressRouter:
         if self._session is None:
             self._session = aiohttp.ClientSession(timeout=FORWARD_TIMEOUT)
         headers = {"Authorization": authorization, FORWARDED: "1", "Content-Type": "application/json"}
-        target = f"https://{address}{PATH}"
+        target = f"https://{address}{PROGRESS_PATH}"
         try:
             async with self._session.post(
                 target, data=body, headers=headers, ssl=self._tls, server_hostname=self._server_name
@@ -114,12 +114,16 @@ def server_tls(certificate: Path, key: Path) -> ssl.SSLContext:
     return context
 
 
+def _written_at(path: Path) -> float:
+    return path.stat().st_mtime
+
+
 async def follow_renewal(context: ssl.SSLContext, certificate: Path, key: Path) -> None:
     """Load the certificate again whenever its file changed; new connections use it."""
-    loaded = os.stat(certificate).st_mtime
+    loaded = _written_at(certificate)
     while True:
         await asyncio.sleep(CERTIFICATE_CHECK_SECONDS)
-        written = os.stat(certificate).st_mtime
+        written = _written_at(certificate)
         if written != loaded:
             context.load_cert_chain(certificate, key)
             loaded = written
