@@ -45,7 +45,7 @@ MADE_MODELS = {
                 "factor": 32.0,
                 "low_freq_factor": 1.0,
                 "high_freq_factor": 4.0,
-                "original_max_position_embeddings": 128,
+                "original_max_position_embeddings": 8192,
             }
         },
     ),

@@ -1,5 +1,6 @@
 """From a Hugging Face config to what llama.cpp calls the same model: metadata and tensor names."""
 
+import math
 import re
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -131,9 +132,12 @@ def rope_factors(shape: Shape) -> NDArray[np.float32] | None:
     factor, low, high = (float(scaling[key]) for key in ("factor", "low_freq_factor", "high_freq_factor"))
     original = float(scaling["original_max_position_embeddings"])
     exponents = np.arange(0, shape.head_size, 2, dtype=np.float32) / np.float32(shape.head_size)
-    wavelengths = 2 * np.pi * np.float32(shape.rope_theta) ** exponents
-    smooth = np.clip((original / wavelengths - low) / (high - low), 0, 1)
-    return np.asarray(1 / ((1 - smooth) / factor + smooth), np.float32)
+    # float32 throughout, in this order: Llama 3's factors then equal those of llama.cpp's converter to the last bit.
+    wavelengths = 2 * math.pi / (1 / np.float32(shape.rope_theta) ** exponents)
+    smooth = (original / wavelengths - low) / (high - low)
+    blended = 1 / ((1 - smooth) / factor + smooth)
+    slowed = np.where(wavelengths > original / low, factor, blended)
+    return np.where(wavelengths < original / high, 1, slowed).astype(np.float32)
 
 
 def write_shape(writer: gguf.GGUFWriter, architecture: Architecture, shape: Shape) -> None:

@@ -4,6 +4,7 @@ Legend: T tokens, V vocabulary.
 """
 
 import ctypes
+import itertools
 import time
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -59,7 +60,7 @@ class LlamaSession:
         self._pool = self._thread_pool(threads)
         self._batch = self._lib.llama_batch_init(self._batch_tokens, 0, 1)
         self.context_tokens: int = self._lib.llama_n_ctx(self._context)
-        self._length = 0
+        self._tokens: list[int] = []
 
     def _thread_pool(self, threads: int) -> int:
         # Without a pool of its own the context spins at every barrier, which starves whoever shares the cores.
@@ -86,10 +87,12 @@ class LlamaSession:
         self._context = None
 
     def greedy(self, prompt: Sequence[int], max_tokens: int) -> Generation:
-        """The likeliest token, again and again, until a stop token, the limit or the end of the context."""
+        """The likeliest token, again and again, until a stop token, the limit or the end of the context.
+
+        What the context already shares with the prompt is not computed again; `rewind(0)` first for a cold start.
+        """
         started = time.perf_counter()
-        self.rewind(0)
-        logits_V = self._feed(prompt)
+        logits_V = self._resume(prompt)
         answer: list[int] = []
         first = 0.0
         while True:
@@ -99,7 +102,7 @@ class LlamaSession:
             if stopped:
                 break
             answer.append(token)
-            if len(answer) >= max_tokens or self._length >= self.context_tokens:
+            if len(answer) >= max_tokens or len(self._tokens) >= self.context_tokens:
                 break
             logits_V = self._feed([token])
         return Generation(tuple(answer), stopped, first, time.perf_counter() - started)
@@ -108,10 +111,9 @@ class LlamaSession:
         """Logits [T, V] that predict each token of `answer`, teacher-forced behind `prompt`."""
         if len(prompt) + len(answer) > self.context_tokens:
             raise ValueError(f"{len(prompt) + len(answer)} tokens do not fit a context of {self.context_tokens}")
-        self.rewind(0)
         logits_TV = np.empty((len(answer), self._model.vocabulary), np.float32)
         if len(answer):
-            logits_TV[0] = self._feed(prompt)
+            logits_TV[0] = self._resume(prompt)
         for start in range(0, len(answer) - 1, self._batch_tokens):
             part = answer[start : min(start + self._batch_tokens, len(answer) - 1)]
             self._decode(part, every=True)
@@ -122,12 +124,21 @@ class LlamaSession:
     def rewind(self, length: int) -> None:
         """Forget all but the first `length` tokens of the context."""
         self._lib.llama_memory_seq_rm(self._lib.llama_get_memory(self._context), 0, length, -1)
-        self._length = length
+        del self._tokens[length:]
+
+    def _resume(self, prompt: Sequence[int]) -> NDArray[np.float32]:
+        """Bring the context to the end of the prompt; the logits [V] behind it."""
+        pairs = zip(self._tokens, prompt[:-1], strict=False)
+        shared = sum(1 for _ in itertools.takewhile(lambda pair: pair[0] == pair[1], pairs))
+        self.rewind(shared)
+        return self._feed(prompt[shared:])
 
     def _feed(self, tokens: Sequence[int]) -> NDArray[np.float32]:
         """Append tokens; the logits [V] behind the last one, valid until the next call."""
-        if not tokens or self._length + len(tokens) > self.context_tokens:
-            raise ValueError(f"{self._length} + {len(tokens)} tokens do not fit a context of {self.context_tokens}")
+        if not tokens or len(self._tokens) + len(tokens) > self.context_tokens:
+            raise ValueError(
+                f"{len(self._tokens)} + {len(tokens)} tokens do not fit a context of {self.context_tokens}"
+            )
         part: Sequence[int] = ()
         for start in range(0, len(tokens), self._batch_tokens):
             part = tokens[start : start + self._batch_tokens]
@@ -135,18 +146,18 @@ class LlamaSession:
         return self._logits(len(part) - 1)
 
     def _decode(self, tokens: Sequence[int], *, every: bool) -> None:
-        batch, count = self._batch, len(tokens)
+        batch, count, behind = self._batch, len(tokens), len(self._tokens)
         batch.n_tokens = count
         for row, token in enumerate(tokens):
             batch.token[row] = token
-            batch.pos[row] = self._length + row
+            batch.pos[row] = behind + row
             batch.n_seq_id[row] = 1
             batch.seq_id[row][0] = 0
             batch.logits[row] = every or row == count - 1
         status = self._lib.llama_decode(self._context, batch)
         if status:
             raise RuntimeError(f"llama_decode returned {status}: {last_errors()}")
-        self._length += count
+        self._tokens.extend(tokens)
 
     def _logits(self, row: int) -> NDArray[np.float32]:
         return np.ctypeslib.as_array(self._lib.llama_get_logits_ith(self._context, row), (self._model.vocabulary,))
