@@ -82,10 +82,6 @@ class Processes:
         )
         threading.Thread(target=self._wait, args=(process,), name=attempt.name, daemon=True).start()
 
-    def log_file(self, name: str) -> Path:
-        """What an attempt wrote to standard output and error."""
-        return self._workdir.logs / f"{name}.log"
-
     def stop(self, name: str) -> None:
         """Tell a worker to save and stop; it vanishes from the views when it did, unless it was done anyway."""
         self._views[name] = replace(self._views[name], deleting=True)
@@ -130,7 +126,7 @@ class Processes:
             "PYTHONUNBUFFERED": "1",
         }
         environment.setdefault("OMP_WAIT_POLICY", "PASSIVE")
-        with self.log_file(attempt.name).open("wb") as log:
+        with self._workdir.log_file(attempt.name).open("wb") as log:
             return subprocess.Popen(
                 command,
                 env=environment,

@@ -12,7 +12,8 @@ from pathlib import Path
 import psutil
 from pydantic import ValidationError
 
-from dram_operator.api.status import DistillationJobStatus
+from dram_operator.api.status import DistillationJobStatus, StageState
+from dram_operator.core.jobs import attempt_name
 
 ORPHANS_SECONDS = 60.0
 """How long the workers of a killed run get to save a checkpoint; they were told to stop when it died."""
@@ -51,6 +52,16 @@ class Workdir:
         incoming = file.with_name(f".{file.name}.incoming")
         incoming.write_bytes(body)
         incoming.replace(file)
+
+    def log_file(self, attempt: str) -> Path:
+        """What an attempt wrote to standard output and error."""
+        return self.logs / f"{attempt}.log"
+
+    def failed_logs(self, status: DistillationJobStatus) -> list[Path]:
+        """Logs of the stages that failed."""
+        failed = [stage for stage in status.stages if stage.state is StageState.FAILED]
+        logs = [self.log_file(attempt_name(self.root.name, stage.id, stage.attempt)) for stage in failed]
+        return [log for log in logs if log.exists()]
 
     @contextmanager
     def lock(self) -> Iterator[int]:
