@@ -183,12 +183,14 @@ class _Work:
                 self.stages[stage.id] = stage.model_copy(update=update)
 
     def skip(self) -> None:
-        """Skip what can no longer be done: a stage whose input will never come."""
+        """Skip what can no longer be done, or is of no use: nothing is published without a stage that serves all variants."""
+        failed = (name for name, stage in self.stages.items() if stage.state is StageState.FAILED)
+        lost = next((name for name in failed if self.nodes[name].variant is None), None)
         for node in self.plan:
             stage = self.stages[node.id]
             dead = (StageState.FAILED, StageState.SKIPPED)
             needed = [source.stage for source in node.inputs.values() if self._needs(node, source.stage)]
-            broken = next((name for name in needed if self.stages[name].state in dead), None)
+            broken = next((name for name in needed if self.stages[name].state in dead), lost)
             if stage.state is StageState.PENDING and broken:
                 update = {
                     "state": StageState.SKIPPED,

@@ -107,6 +107,14 @@ class TestFailures:
         assert world.condition("GatesPassed") == ("False", "NotReached")
         assert world.stage("publish").state is StageState.SKIPPED
 
+    def test_when_nothing_can_be_published_nothing_more_is_started(self) -> None:
+        world = a_world(installation=replace(INSTALLATION, max_parallel=1))
+        world.run_to("data")
+        world.fail("data", crashed(ExitCode.BAD_INPUT, reason="EmptyDataset"))
+        world.reconcile()
+        assert world.stage("evaluate-teacher").state is StageState.SKIPPED
+        assert world.live() == []
+
     def test_a_transient_failure_waits_and_is_tried_again_until_retries_are_used_up(self) -> None:
         world = a_world(a_job().having("spec.retries", 1))
         world.reconcile()
