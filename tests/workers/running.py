@@ -45,6 +45,6 @@ def start_stage(
 def run_stage(config: dict[str, Any], folder: Path, environment: dict[str, str] | None = None) -> Ended:
     """Run the worker process to its end."""
     with start_stage(config, folder, environment) as process:
-        _, log = process.communicate(timeout=120)
+        _, log = process.communicate(timeout=300)
     message = (folder / "termination-log").read_text()
     return Ended(process.returncode, StageMessage.model_validate_json(message), log)

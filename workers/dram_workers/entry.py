@@ -74,9 +74,9 @@ def _stage(config: StageConfig) -> tuple[StageResult | None, bool]:
         context = StageContext(inputs, store, config.execution, reporter, work, stopping)
         if cached is None:
             return _run(module, config, context, store, started_at), False
-        recheck: Callable[[StageConfig, StageContext], None] | None = getattr(module, "recheck", None)
+        recheck: Callable[[StageConfig, StageContext, StageResult], None] | None = getattr(module, "recheck", None)
         if recheck is not None:
-            recheck(config, context)
+            recheck(config, context, cached)
         return cached, True
 
 

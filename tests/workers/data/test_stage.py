@@ -1,6 +1,7 @@
 """The data stage as a whole."""
 
 import json
+from datetime import UTC, datetime
 from pathlib import Path
 
 import pytest
@@ -11,6 +12,7 @@ from dram_workers.data.dataset import Dataset
 from dram_workers.errors import BadInput, Interrupted, WorkerReason
 from dram_workers.stages import DataConfig, DataExecution, DataIdentity, Input, JobRef, SourceSpec
 from dram_workers.store.manifest import digest_of
+from dram_workers.store.stage import publish_result
 from tests.models import support_rows, write_jsonl, write_tokenizer
 from tests.workers.contexts import a_context, store_settings
 
@@ -168,12 +170,11 @@ def test_a_new_golden_file_is_checked_against_a_cached_dataset(tmp_path: Path) -
     stage = Stage(tmp_path).with_source("a.jsonl", support_rows(20))
     outcome = stage.run()
     context = a_context(tmp_path / "cached", stage.paths)
-    for file in outcome.folders["dataset"].iterdir():
-        context.store.put_file(f"stages/data/{KEY}/dataset/{file.name}", file)
-    data.recheck(stage.config(), context)
+    cached = publish_result(context.store, stage.config(), outcome, started_at=datetime.now(UTC))
+    data.recheck(stage.config(), context, cached)
     stage.with_golden([{"id": "g3", "prompt": "Question 3: what about my contract?"}])
     with pytest.raises(BadInput, match="g3"):
-        data.recheck(stage.config(), a_context(tmp_path / "cached", stage.paths))
+        data.recheck(stage.config(), a_context(tmp_path / "cached", stage.paths), cached)
 
 
 def test_an_empty_dataset_is_named(tmp_path: Path) -> None:

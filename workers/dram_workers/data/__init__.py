@@ -17,7 +17,8 @@ from dram_workers.data.sources import Record, read_source
 from dram_workers.data.tokenizer import ChatTokenizer
 from dram_workers.errors import BadInput, Interrupted, WorkerReason
 from dram_workers.golden import read_golden
-from dram_workers.stages import DataConfig, DataIdentity
+from dram_workers.stages import DataConfig, DataIdentity, StageResult
+from dram_workers.store.stage import output_folder
 
 SYNTHETIC = "synthetic"
 REPORT_EVERY = 1000
@@ -48,9 +49,9 @@ def run(config: DataConfig, context: StageContext) -> StageOutcome:
     return StageOutcome(folders={"dataset": folder}, facts=facts)
 
 
-def recheck(config: DataConfig, context: StageContext) -> None:
+def recheck(config: DataConfig, context: StageContext, cached: StageResult) -> None:
     """The leak check of a cached dataset: the golden file is not part of the stage's key, so it may have changed."""
-    body = context.store.get_bytes(f"stages/data/{config.key}/dataset/{PROMPTS}")
+    body = context.store.get_bytes(f"{output_folder(config.kind, cached, 'dataset')}/{PROMPTS}")
     if body is not None:
         check_leaks(json.loads(body), read_golden(context.inputs.path("golden")))
 

@@ -28,6 +28,11 @@ def stage_folder(kind: StageKind, key: str) -> str:
     return f"stages/{kind}/{key}"
 
 
+def output_folder(kind: StageKind, result: StageResult, name: str) -> str:
+    """The store's folder of an output that is in the stage's own."""
+    return f"{stage_folder(kind, result.key)}/{result.outputs[name].path}"
+
+
 def read_manifest(store: ObjectStore, kind: StageKind, key: str) -> Manifest | None:
     """The manifest of a finished stage; None when it is not finished."""
     name = f"{stage_folder(kind, key)}/{MANIFEST}"
