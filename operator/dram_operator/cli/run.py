@@ -77,8 +77,8 @@ def _conclude(console: Console, outcome: Outcome, workdir: Workdir, seconds: flo
         console.print(variants_table(outcome.status))
     for file in files_of(outcome.status, workdir.root):
         console.print(f"file    {file}", soft_wrap=True, highlight=False, markup=False)
-    for file in workdir.failed_logs(outcome.status):
-        console.print(f"log     {file}", soft_wrap=True, highlight=False, markup=False)
+    for log in workdir.failed_logs(outcome.status):
+        console.print(f"log     {log}", soft_wrap=True, highlight=False, markup=False)
     if workdir.report_file.exists():
         console.print(f"report  {workdir.report_file}", soft_wrap=True, highlight=False, markup=False)
     console.print(f"status  {workdir.status_file}", soft_wrap=True, highlight=False, markup=False)
