@@ -85,7 +85,7 @@ def _worker(containers: Iterable[Object]) -> Object:
 def _unschedulable(status: Mapping[str, list[Object]]) -> str | None:
     for condition in status.get("conditions", ()):
         if condition["type"] == "PodScheduled" and condition.get("reason") == "Unschedulable":
-            return condition.get("message", "no node fits")
+            return str(condition.get("message", "no node fits"))
     return None
 
 

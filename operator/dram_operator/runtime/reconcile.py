@@ -1,8 +1,8 @@
-"""The one reconcile: what is seen → `decide` → status once, only if it differs → children.
+"""The one reconcile: what is seen → `decide` → deletions → status once, only if it differs → new children.
 
-The status is written first and carries the resource version of what was decided on: when anybody changed the object
-since, the server answers 409, nothing was done, and the key is decided anew. What follows may be cut off anywhere:
-`decide` starts what status calls running but nobody has seen, and deletes again what should be gone.
+The status carries the resource version of what was decided on: when anybody changed the object since, the server answers
+409, nothing is started, and the key is decided anew. It may be cut off anywhere: an attempt to delete goes before the
+status that forgets it, and `decide` starts what status calls running but nobody has seen.
 """
 
 import logging
@@ -23,7 +23,7 @@ from dram_operator.core.jobs import children
 from dram_operator.core.observed import Attempt, Decision, JobEvent, Observed
 from dram_operator.errors import NameTaken, NotFound, Refused
 from dram_operator.runtime.board import ProgressBoard
-from dram_operator.runtime.cache import Cache, Key, Snapshot
+from dram_operator.runtime.cache import Cache, Key
 from dram_operator.runtime.events import Recorder
 from dram_operator.runtime.sight import Sight
 
@@ -66,8 +66,15 @@ class Reconciler:
             return None
         views, look_again = await self._sight.attempts(key, snapshot, job)
         decision = decide(Observed(job, views, self._board.view(key)), self._installation, self._clock())
+        known = {child["metadata"]["name"]: child for child in snapshot.jobs}
+        await self._delete(key, decision, known)
         wrote = await self._write_status(snapshot.job, job.status, decision.status)
-        await self._act(key, snapshot, job.model_copy(update={"status": decision.status}), decision)
+        for attempt in decision.start:
+            await self._start(key, snapshot.job, job.model_copy(update={"status": decision.status}), attempt)
+        for name in decision.expire:
+            await self._expire(known[name])
+        if decision.delete_self:
+            await self._delete_self(snapshot.job)
         for event in decision.events:
             self._recorder.record(snapshot.job, event)
         if wrote:
@@ -85,18 +92,11 @@ class Reconciler:
         log.info("status written", extra=about(metadata, stage=new.stage, gate=new.gate))
         return True
 
-    async def _act(self, key: Key, snapshot: Snapshot, job: DistillationJob, decision: Decision) -> None:
-        known = {child["metadata"]["name"]: child for child in snapshot.jobs}
+    async def _delete(self, key: Key, decision: Decision, known: dict[str, Object]) -> None:
         for name in decision.delete:
             self._sight.forget(key, name)
             if name in known:
                 await self._delete_attempt(known[name])
-        for attempt in decision.start:
-            await self._start(key, snapshot.job, job, attempt)
-        for name in decision.expire:
-            await self._expire(known[name])
-        if decision.delete_self:
-            await self._delete_self(snapshot.job)
 
     async def _start(self, key: Key, obj: Object, job: DistillationJob, attempt: Attempt) -> None:
         """Create the attempt's objects; one that the API server refuses is shown to `decide` as refused."""
@@ -119,8 +119,9 @@ class Reconciler:
         try:
             created = await self._api.create(resource, namespace, child)
         except NameTaken:
-            found = self._cache.find(resource, namespace, name) or await self._api.get(resource, namespace, name)
-            if owner_uid(found) != owner:
+            watched = resource is JOBS
+            found = self._cache.find(JOBS, namespace, name) if watched else await self._api.get(resource, namespace, name)
+            if found is None or owner_uid(found) != owner:
                 raise
             created = found
         if resource is JOBS:

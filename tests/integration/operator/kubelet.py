@@ -1,0 +1,120 @@
+"""The kubelet's part of a cluster without nodes: pods end as the test says, with a worker's termination message."""
+
+import threading
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from datetime import UTC, datetime
+from types import TracebackType
+from typing import Self
+
+from dram_operator.core.jobs import CONFIG_ANNOTATION, CONTAINER, JOB_LABEL, STAGE_LABEL
+from dram_operator.core.observed import Attempt
+from dram_workers.stages import STAGE_CONFIG, StageMessage
+from tests.cluster.api import Api, ApiError, Object
+from tests.operator.core.world import result_of
+
+POLL_SECONDS = 0.05
+
+
+@dataclass(frozen=True)
+class Ending:
+    """How a pod's container ends."""
+
+    exit_code: int = 0
+    message: str | None = None
+    reason: str | None = None
+    disrupted: bool = False
+
+
+Script = Callable[[str, int], Ending | None]
+"""From stage and attempt to the ending; None leaves the pod running."""
+
+
+def worked(pod: Object) -> Ending:
+    """What a worker says that did its work: digests follow from the stage's key alone, as real ones do."""
+    config = STAGE_CONFIG.validate_json(pod["metadata"]["annotations"][CONFIG_ANNOTATION])
+    attempt = Attempt(pod["metadata"]["name"], config.stage, config.attempt, config.job.run, 1, config)
+    message = StageMessage(reason="Completed", result=result_of(attempt))
+    return Ending(message=message.model_dump_json(by_alias=True, exclude_none=True))
+
+
+WORKS = Ending(message="worked")
+"""The pod does its work well."""
+
+
+@dataclass
+class Kubelet:
+    """`with Kubelet(api):` ends every pod of ours; `script` says how, for the stages that should not simply work."""
+
+    api: Api
+    script: Script = lambda stage, attempt: WORKS
+    started: list[str] = field(default_factory=list)
+    """Pods in the order in which they ran."""
+
+    def __enter__(self) -> Self:
+        self._stop = threading.Event()
+        self._done: dict[str, str] = {}
+        self._thread = threading.Thread(target=self._run, name="kubelet")
+        self._thread.start()
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, traceback: TracebackType | None
+    ) -> None:
+        self._stop.set()
+        self._thread.join()
+
+    def _run(self) -> None:
+        while not self._stop.wait(POLL_SECONDS):
+            for pod in self.api.list("Pod", labels=JOB_LABEL):
+                ended = pod["status"]["phase"] in ("Succeeded", "Failed") or "deletionTimestamp" in pod["metadata"]
+                if not ended:
+                    self._play(pod)
+
+    def _play(self, pod: Object) -> None:
+        uid, labels = pod["metadata"]["uid"], pod["metadata"]["labels"]
+        phase = self._done.get(uid)
+        if phase == "ended":
+            return
+        ending = self.script(labels[STAGE_LABEL], int(labels["dram.dev/attempt"]))
+        if phase is None:
+            self.started.append(pod["metadata"]["name"])
+        if ending is None and phase is None:
+            self._write(pod, running(pod))
+            self._done[uid] = "running"
+        elif ending is not None:
+            self._write(pod, ended(pod, worked(pod) if ending is WORKS else ending))
+            self._done[uid] = "ended"
+
+    def _write(self, pod: Object, status: Object) -> None:
+        metadata = pod["metadata"]
+        try:
+            self.api.patch("Pod", metadata["name"], metadata["namespace"], {"status": status}, subresource="status")
+        except ApiError as error:
+            if error.status != 404:
+                raise
+
+
+def running(pod: Object) -> Object:
+    """Status of a pod at work."""
+    return _status("Running", {"running": {"startedAt": _now()}}, [])
+
+
+def ended(pod: Object, ending: Ending) -> Object:
+    """Status of a pod that ended."""
+    terminated = {"exitCode": ending.exit_code, "finishedAt": _now(), "startedAt": _now()}
+    terminated["reason"] = ending.reason or ("Completed" if ending.exit_code == 0 else "Error")
+    terminated |= {"message": ending.message} if ending.message else {}
+    disrupted = [{"type": "DisruptionTarget", "status": "True", "reason": "PreemptionByScheduler"}]
+    phase = "Succeeded" if ending.exit_code == 0 else "Failed"
+    return _status(phase, {"terminated": terminated}, disrupted if ending.disrupted else [])
+
+
+def _status(phase: str, state: Object, conditions: list[Object]) -> Object:
+    container = {"name": CONTAINER, "image": "stub", "imageID": "", "ready": False, "restartCount": 0, "state": state}
+    scheduled = {"type": "PodScheduled", "status": "True"}
+    return {"phase": phase, "conditions": [scheduled, *conditions], "containerStatuses": [container]}
+
+
+def _now() -> str:
+    return datetime.now(UTC).strftime("%Y-%m-%dT%H:%M:%SZ")
