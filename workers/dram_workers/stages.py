@@ -413,12 +413,19 @@ class PublishIdentity(Model):
     gates: tuple[GateRow, ...]
     manifest: dict[str, Any]
     """The user's spec, shown in the report."""
+    job: str = ""
+    """`namespace/name`: two jobs with one recipe publish to folders of their own."""
+
+
+class PublishExecution(Execution):
+    keep_stages_days: int | None = None
+    """Stage folders that are older are pruned, those of this run excepted; none keeps them all."""
 
 
 class PublishConfig(_Config):
     kind: Literal[StageKind.PUBLISH] = StageKind.PUBLISH
     identity: PublishIdentity
-    execution: Execution
+    execution: PublishExecution
 
 
 StageConfig = Annotated[

@@ -84,6 +84,7 @@ def publish_identity(
     identity = PublishIdentity.model_validate(stage.identity).model_copy(
         update={
             "gates": gates,
+            "job": f"{job.metadata.namespace}/{job.metadata.name}",
             "variants": tuple(
                 PublishVariant(name=name, gguf=types[name], releasable=good) for name, good in releasable.items()
             ),
@@ -141,6 +142,8 @@ def _execution(
         }
     if stage.kind is StageKind.TRAIN:
         execution["rendezvous"] = rendezvous
+    if stage.kind is StageKind.PUBLISH:
+        execution["keepStagesDays"] = storage.retention.keep_stages_days
     return execution
 
 
