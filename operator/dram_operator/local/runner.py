@@ -7,7 +7,7 @@ event. Ctrl-C is `spec.suspend`: workers save and stop, and the next run on the 
 import signal
 from collections.abc import Iterator
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from queue import Empty
 from types import FrameType
@@ -60,7 +60,7 @@ def run_job(job: DistillationJob, parent: Path, mounts: dict[str, str], display:
         run = _Run(job, installation, workdir, Processes(workdir, lock), display)
         with run.signals():
             status = run.to_the_end()
-        _fetch_report(job, status, installation, workdir)
+        run.fetch_report()
     return _outcome(status)
 
 
@@ -140,14 +140,24 @@ class _Run:
         config = attempt.config
         store = config.execution.store.model_copy(update={"ca_file": str(self._ca_file)})
         execution = config.execution.model_copy(update={"store": store})
-        return Attempt(
-            attempt.name,
-            attempt.stage,
-            attempt.attempt,
-            attempt.run,
-            attempt.workers,
-            config.model_copy(update={"execution": execution}),
+        return replace(attempt, config=config.model_copy(update={"execution": execution}))
+
+    def fetch_report(self) -> None:
+        """Bring the report beside the status; an older one is not left standing for a run that has none."""
+        self._workdir.report_file.unlink(missing_ok=True)
+        uri, storage = self._job.status.report_uri, storage_of(self._job, self._installation)
+        if uri is None or storage is None:
+            return
+        settings = StoreSettings(
+            uri=storage.uri,
+            endpoint=storage.endpoint,
+            region=storage.region,
+            path_style=storage.path_style,
+            ca_file=str(self._ca_file) if self._ca_file else None,
         )
+        body = open_store(settings, self._installation.mounts).get_bytes(uri.removeprefix(storage.uri).strip("/"))
+        if body is not None:
+            self._workdir.replace(self._workdir.report_file, body)
 
     def _wait(self, decision: Decision) -> None:
         try:
@@ -179,23 +189,6 @@ def _write_ca_file(storage: Storage | None, workdir: Workdir) -> Path | None:
     file = workdir.attempts / "storage-ca.crt"
     file.write_text(storage.ca_bundle)
     return file
-
-
-def _fetch_report(
-    job: DistillationJob, status: DistillationJobStatus, installation: Installation, workdir: Workdir
-) -> None:
-    """Bring the report beside the status; an older one is not left standing for a run that has none."""
-    workdir.report_file.unlink(missing_ok=True)
-    storage = storage_of(job, installation)
-    if status.report_uri is None or storage is None:
-        return
-    settings = StoreSettings(
-        uri=storage.uri, endpoint=storage.endpoint, region=storage.region, path_style=storage.path_style
-    )
-    store = open_store(settings, installation.mounts)
-    body = store.get_bytes(status.report_uri.removeprefix(storage.uri.rstrip("/")).strip("/"))
-    if body is not None:
-        workdir.replace(workdir.report_file, body)
 
 
 def condition(status: DistillationJobStatus, wanted: ConditionType) -> Condition | None:
