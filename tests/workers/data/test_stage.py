@@ -123,6 +123,23 @@ def test_answers_to_one_prompt_stay_together(tmp_path: Path) -> None:
     assert {side for group in sides.values() for side in group} == {"train", "validation"}
 
 
+def test_conversations_that_begin_alike_are_split_by_how_they_go_on(tmp_path: Path) -> None:
+    begin = [{"role": "user", "content": "Copy."}, {"role": "assistant", "content": "Copied."}]
+    rows: list[dict[str, object]] = [
+        {
+            "messages": [
+                *begin,
+                {"role": "user", "content": str(number)},
+                {"role": "assistant", "content": str(number)},
+            ]
+        }
+        for number in range(40)
+    ]
+    outcome = Stage(tmp_path).with_source("a.jsonl", rows).run(validation_fraction=0.3)
+    train, held = ids(outcome)
+    assert len(train) > len(held) > 4
+
+
 def test_a_fraction_of_a_small_dataset_still_holds_one_sample_out(tmp_path: Path) -> None:
     outcome = Stage(tmp_path).with_source("a.jsonl", support_rows(3)).run(validation_fraction=0.01)
     assert outcome.facts["validationSamples"] == 1

@@ -49,6 +49,11 @@ class Dataset:
         """Tokens of each sample."""
         return np.diff(self.offsets)
 
+    @property
+    def highest_token(self) -> int:
+        """The largest token id."""
+        return int(self._tokens[:].max(initial=0))
+
     def __getitem__(self, index: int) -> Sequence:
         start, end = int(self.offsets[index]), int(self.offsets[index + 1])
         return Sequence(self._tokens[start:end], self._loss_mask[start:end])

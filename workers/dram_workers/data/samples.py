@@ -56,7 +56,7 @@ def to_samples(
             field=field,
             remedy="bring the turns into the order that the model's chat template asks for",
         ) from None
-    group = _digest(repr(_until_answer(record.messages)).encode())
+    group = _digest(repr(_asked(record.messages)).encode())
     for number, text in enumerate(rendered):
         finished = record.finished or number < len(rendered) - 1
         tokens, mask = _tokenize(tokenizer, text, loss_on_all=loss_on_all, finished=finished)
@@ -130,9 +130,10 @@ def _plain(record: Record, tokenizer: ChatTokenizer, max_length: int) -> Iterato
             yield Sample(group.hex()[:16], record, tokens, (1,) * len(tokens), group)
 
 
-def _until_answer(messages: tuple[tuple[str, str], ...]) -> list[tuple[str, str]]:
-    first = next(number for number, (role, _) in enumerate(messages) if role == "assistant")
-    return list(messages[:first])
+def _asked(messages: tuple[tuple[str, str], ...]) -> list[tuple[str, str]]:
+    """Everything before the last answer."""
+    last = max(number for number, (role, _) in enumerate(messages) if role == "assistant")
+    return list(messages[:last])
 
 
 def _digest(content: bytes) -> bytes:
