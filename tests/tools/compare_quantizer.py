@@ -13,6 +13,7 @@ import subprocess
 import sys
 import threading
 from collections import Counter
+from collections.abc import Mapping
 from pathlib import Path
 from tempfile import TemporaryDirectory
 
@@ -33,6 +34,37 @@ if sys.argv[2] == "made":
     TextModel.get_vocab_base_pre = lambda self, tokenizer: "smollm"  # the made tokenizer is in no list of known ones
 sys.argv = [sys.argv[1] + "/convert_hf_to_gguf.py", *sys.argv[3:]]
 runpy.run_path(sys.argv[0], run_name="__main__")
+"""
+
+
+_REPORT = """# Dram's GGUF export against llama.cpp's own quantizer
+
+Recorded by `tests/tools/compare_quantizer.py`. Each model is converted to float32 by llama.cpp's `convert_hf_to_gguf.py`
+and quantized by its `llama-quantize`, built from the source inside llama-cpp-python 0.3.36; the same folder is exported by Dram; then every tensor is compared by
+name, type and SHA-256 of its bytes. The digest in the last column is over all of the quantizer's tensors;
+`tests/workers/export/test_quantizer.py` exports the made models again and checks those digests in every test run.
+
+```sh
+# llama.cpp's source is inside the sdist of llama-cpp-python
+pip download --no-deps --no-binary :all: llama-cpp-python==0.3.36 && tar xf llama_cpp_python-0.3.36.tar.gz
+cd llama_cpp_python-0.3.36/vendor/llama.cpp
+cmake -B build -DCMAKE_BUILD_TYPE=Release -DBUILD_SHARED_LIBS=OFF -DGGML_NATIVE=OFF -DGGML_AVX2=ON -DGGML_FMA=ON \\
+  -DGGML_F16C=ON -DGGML_OPENMP=OFF -DLLAMA_CURL=OFF -DLLAMA_BUILD_SERVER=OFF -DLLAMA_BUILD_TOOLS=ON
+cmake --build build -j2 --target llama-quantize
+cd - && pip install sentencepiece   # the converter imports it
+python -m tests.tools.compare_quantizer --llama-cpp llama_cpp_python-0.3.36/vendor/llama.cpp \\
+  --model SmolLM2-135M-Instruct --report docs/design/quantizer-comparison.md \\
+  --digests tests/workers/export/quantizer-digests.json
+```
+
+The models: SmolLM2-135M-Instruct (hidden size 576, so most K-quant tensors fall back) and made ones, each for a rule:
+`wide` (multiples of 256, every K-quant), `untied` (an output matrix of its own), `fallback` (multiples of 32 only), `odd`
+(rows that fit no block: F16), `eighty` (80 layers with grouped queries, which llama.cpp treats as its 70B class),
+`llama3-rope` (frequency factors), `qwen2` (biases) and `qwen3` (query and key norms).
+
+| model | type | equal tensors | types | digest |
+|---|---|---|---|---|
+{rows}
 """
 
 
@@ -85,8 +117,13 @@ def metadata(path: Path) -> dict[str, str]:
     }
 
 
-def compare(llama_cpp: Path, folder: Path, work: Path) -> tuple[list[str], dict[str, dict[str, list[str]]], bool]:
-    """Rows of the report for one model, the quantizer's digests, and whether all were equal."""
+def whole_digest(found: Mapping[str, tuple[str, str]]) -> str:
+    """One digest over names, types and bytes of all tensors."""
+    return hashlib.sha256(json.dumps(sorted(found.items())).encode()).hexdigest()[:32]
+
+
+def compare(llama_cpp: Path, folder: Path, work: Path) -> tuple[list[str], dict[str, str], bool]:
+    """Rows of the report for one model, the quantizer's digest a type, and whether all tensors were equal."""
     rows, digests, equal = [], {}, True
     plain = convert(llama_cpp, folder, work / "f32.gguf")
     for file_type in GgufType:
@@ -96,12 +133,11 @@ def compare(llama_cpp: Path, folder: Path, work: Path) -> tuple[list[str], dict[
         want, got = tensors(theirs), tensors(ours(folder, work / f"ours-{file_type}.gguf", file_type))
         same = sum(want[name] == got.get(name) for name in want)
         equal &= same == len(want) == len(got)
-        whole = hashlib.sha256(json.dumps(sorted(want.items())).encode()).hexdigest()
         kinds = " ".join(
             f"{kind}:{count}" for kind, count in sorted(Counter(kind for kind, _ in want.values()).items())
         )
-        rows.append(f"| {folder.name} | {file_type} | {same} of {len(want)} | {kinds} | `{whole[:16]}` |")
-        digests[file_type.value] = {name: [kind, digest[:16]] for name, (kind, digest) in sorted(want.items())}
+        rows.append(f"| {folder.name} | {file_type} | {same} of {len(want)} | {kinds} | `{whole_digest(want)}` |")
+        digests[file_type.value] = whole_digest(want)
         theirs.unlink()
     rows.append(_metadata_row(folder.name, metadata(plain), metadata(work / "ours-F16.gguf")))
     return rows, digests, equal
@@ -125,7 +161,7 @@ def main() -> int:
     parser.add_argument("--digests", type=Path, required=True)
     given = parser.parse_args()
     rows: list[str] = []
-    digests: dict[str, dict[str, dict[str, list[str]]]] = {}
+    digests: dict[str, dict[str, str]] = {}
     equal = True
     with TemporaryDirectory() as temporary:
         work = Path(temporary)
@@ -136,8 +172,8 @@ def main() -> int:
             rows, equal = rows + more, equal and same
             if folder.name in MADE_MODELS:
                 digests[folder.name] = found
-    given.report.write_text("\n".join(rows) + "\n")
-    given.digests.write_text(json.dumps(digests, separators=(",", ":"), sort_keys=True).replace("},", "},\n") + "\n")
+    given.report.write_text(_REPORT.format(rows="\n".join(rows)))
+    given.digests.write_text(json.dumps(digests, indent=2, sort_keys=True) + "\n")
     return 0 if equal else 1
 
 

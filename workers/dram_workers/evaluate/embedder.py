@@ -56,7 +56,8 @@ class Embedder:
             for (row, window), vector_E in zip(batch, self._pooled([ids for _, ids in batch]), strict=True):
                 embedded_NE[row] += vector_E * len(window)
         lengths = np.linalg.norm(embedded_NE, axis=1, keepdims=True)
-        return np.divide(embedded_NE, lengths, out=embedded_NE, where=lengths > 0)
+        np.divide(embedded_NE, lengths, out=embedded_NE, where=lengths > 0)
+        return embedded_NE
 
     def _windows(self, text: str) -> list[list[int]]:
         ids: list[int] = self._tokenizer.encode(text, add_special_tokens=False).ids

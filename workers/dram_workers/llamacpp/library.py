@@ -103,6 +103,7 @@ _SIGNATURES: dict[str, tuple[Any, list[Any]]] = {
     "llama_vocab_n_tokens": (_int, [_void_p]),
     "llama_vocab_bos": (_int, [_void_p]),
     "llama_vocab_eos": (_int, [_void_p]),
+    "llama_vocab_get_text": (_char_p, [_void_p, _int]),
     "llama_vocab_is_eog": (_bool, [_void_p, _int]),
     "llama_vocab_get_add_bos": (_bool, [_void_p]),
     "llama_vocab_get_add_eos": (_bool, [_void_p]),

@@ -53,6 +53,11 @@ class LlamaModel:
         """Id of the token that ends a text; -1 when there is none."""
         return int(self._lib.llama_vocab_eos(self._vocab))
 
+    def text_of(self, token: int) -> str:
+        """The text of one token as the vocabulary has it; empty for no token."""
+        text: bytes | None = self._lib.llama_vocab_get_text(self._vocab, token) if token >= 0 else None
+        return text.decode() if text is not None else ""
+
     @property
     def adds_bos(self) -> bool:
         """Whether the tokenizer puts BOS before a text."""

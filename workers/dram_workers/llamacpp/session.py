@@ -86,10 +86,10 @@ class LlamaSession:
             self._lib.llama_batch_free(self._batch)
         self._context = None
 
-    def greedy(self, prompt: Sequence[int], max_tokens: int) -> Generation:
+    def greedy(self, prompt: Sequence[int], max_tokens: int, *, past_stops: bool = False) -> Generation:
         """The likeliest token, again and again, until a stop token, the limit or the end of the context.
 
-        What the context already shares with the prompt is not computed again; `rewind(0)` first for a cold start.
+        With `past_stops` stop tokens are tokens like any other, so that every answer has the same length. What the context already shares with the prompt is not computed again; `rewind(0)` first for a cold start.
         """
         started = time.perf_counter()
         logits_V = self._resume(prompt)
@@ -98,7 +98,7 @@ class LlamaSession:
         while True:
             token = int(np.argmax(logits_V))
             first = first or time.perf_counter() - started
-            stopped = self._model.stops(token)
+            stopped = not past_stops and self._model.stops(token)
             if stopped:
                 break
             answer.append(token)
