@@ -80,6 +80,7 @@ class _Run:
         self._processes = processes
         self._display = display
         self._interrupts = 0
+        self._shown: ProgressView | None = None
         self._job = job.model_copy(update={"status": _beginning(workdir.read_status())})
         self._ca_file = _write_ca_file(storage_of(job, installation), workdir)
 
@@ -93,7 +94,8 @@ class _Run:
                     self._job = self._suspended()
                 decision = decide(Observed(self._job, views, progress), self._installation, utc_now())
                 self._carry_out(decision)
-                if progress:
+                if progress and progress is not self._shown:
+                    self._shown = progress
                     self._display.progress(progress)
                 over = bool(decision.status.finished_at) or self._interrupts > 0
                 if over and not any(not view.finished for view in self._processes.views()) and not decision.start:
