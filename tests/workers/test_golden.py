@@ -3,6 +3,7 @@
 from pathlib import Path
 
 import pytest
+
 from dram_workers.errors import BadInput, GateInputMissing, StageError, WorkerReason
 from dram_workers.golden import read_golden
 

@@ -14,7 +14,6 @@ from pydantic import Field, TypeAdapter
 
 from dram_workers.model import Model
 
-
 Word = Annotated[str, Field(max_length=256)]
 """A short text in a result."""
 
@@ -32,7 +31,7 @@ class StageKind(StrEnum):
     PUBLISH = "publish"
 
 
-RECIPES: dict[StageKind, int] = {kind: 1 for kind in StageKind}
+RECIPES: dict[StageKind, int] = dict.fromkeys(StageKind, 1)
 """A kind's recipe version: raised when the same identity and inputs would give another result."""
 
 
@@ -135,6 +134,8 @@ class ResolveIdentity(Model):
 
 
 class ResolveConfig(_Config):
+    """What the `resolve` stage reads."""
+
     kind: Literal[StageKind.RESOLVE] = StageKind.RESOLVE
     identity: ResolveIdentity
     execution: Execution
@@ -154,6 +155,8 @@ class SynthesizeIdentity(Model):
 
 
 class SynthesizeConfig(_Config):
+    """What the `synthesize` stage reads."""
+
     kind: Literal[StageKind.SYNTHESIZE] = StageKind.SYNTHESIZE
     identity: SynthesizeIdentity
     execution: Execution
@@ -183,11 +186,15 @@ class DataIdentity(Model):
 
 
 class DataExecution(Execution):
+    """What else the data stage is given."""
+
     golden: Input
     """Only for the leak check, so not part of the key: it passes or fails the stage, cached or not."""
 
 
 class DataConfig(_Config):
+    """What the `data` stage reads."""
+
     kind: Literal[StageKind.DATA] = StageKind.DATA
     identity: DataIdentity
     execution: DataExecution
@@ -271,6 +278,8 @@ class DeepSpeedSettings(Model):
 
 
 class TrainExecution(Execution):
+    """How training is spread and saved."""
+
     workers: int = 1
     """Pods of the gang; in a local run, processes."""
     processes_per_worker: int = 1
@@ -286,6 +295,8 @@ class TrainExecution(Execution):
 
 
 class TrainConfig(_Config):
+    """What the `train` stage reads."""
+
     kind: Literal[StageKind.TRAIN] = StageKind.TRAIN
     identity: TrainIdentity
     execution: TrainExecution
@@ -315,6 +326,8 @@ class ExportIdentity(Model):
 
 
 class ExportConfig(_Config):
+    """What the `export` stage reads."""
+
     kind: Literal[StageKind.EXPORT] = StageKind.EXPORT
     identity: ExportIdentity
     execution: Execution
@@ -344,6 +357,8 @@ class EvaluateIdentity(Model):
 
 
 class EvaluateConfig(_Config):
+    """What the `evaluate` stage reads."""
+
     kind: Literal[StageKind.EVALUATE] = StageKind.EVALUATE
     identity: EvaluateIdentity
     execution: Execution
@@ -363,6 +378,8 @@ class BenchIdentity(Model):
 
 
 class BenchConfig(_Config):
+    """What the `bench` stage reads."""
+
     kind: Literal[StageKind.BENCH] = StageKind.BENCH
     identity: BenchIdentity
     execution: Execution
@@ -418,11 +435,15 @@ class PublishIdentity(Model):
 
 
 class PublishExecution(Execution):
+    """What is done with results that nobody needs any more."""
+
     keep_stages_days: int | None = None
     """Stage folders that are older are pruned, those of this run excepted; none keeps them all."""
 
 
 class PublishConfig(_Config):
+    """What the `publish` stage reads."""
+
     kind: Literal[StageKind.PUBLISH] = StageKind.PUBLISH
     identity: PublishIdentity
     execution: PublishExecution
