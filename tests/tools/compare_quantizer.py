@@ -21,7 +21,7 @@ import numpy as np
 from gguf import GGUFReader
 
 from dram_workers.export.checkpoint import Checkpoint
-from dram_workers.export.gguf_file import plan_tensors, write_gguf
+from dram_workers.export.gguf_file import Conversion, plan_tensors, write_gguf
 from dram_workers.export.vocabulary import read_vocabulary
 from dram_workers.stages import GgufType
 from tests.tools.quantizer_models import MADE_MODELS, write_made_model
@@ -79,17 +79,9 @@ def ours(folder: Path, path: Path, file_type: GgufType) -> Path:
     """Export with Dram."""
     checkpoint = Checkpoint(folder)
     plan = plan_tensors(checkpoint, file_type)
-    write_gguf(
-        checkpoint,
-        plan,
-        read_vocabulary(checkpoint, plan.shape.vocabulary),
-        path,
-        file_type=file_type,
-        model_name=folder.name,
-        threads=2,
-        reporter=Silent(),
-        stopping=threading.Event(),
-    )
+    vocabulary = read_vocabulary(checkpoint, plan.shape.vocabulary)
+    conversion = Conversion(checkpoint, plan, vocabulary, file_type, folder.name)
+    write_gguf(conversion, path, threads=2, reporter=Silent(), stopping=threading.Event())
     return path
 
 

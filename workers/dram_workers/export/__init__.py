@@ -13,7 +13,7 @@ MIB = 1024 * 1024
 def run(config: ExportConfig, context: StageContext) -> StageOutcome:
     """Write, load and prove the variant's file; measures `sizeMiB` and `bitsPerWeight`."""
     from dram_workers.export.checkpoint import Checkpoint
-    from dram_workers.export.gguf_file import plan_tensors, write_gguf
+    from dram_workers.export.gguf_file import Conversion, plan_tensors, write_gguf
     from dram_workers.export.proof import prove
     from dram_workers.export.vocabulary import read_vocabulary
 
@@ -24,17 +24,9 @@ def run(config: ExportConfig, context: StageContext) -> StageOutcome:
     folder = context.work / "artifact"
     folder.mkdir(parents=True)
     path = folder / file_name(identity.model_name, identity.gguf.value)
-    write_gguf(
-        checkpoint,
-        plan,
-        vocabulary,
-        path,
-        file_type=identity.gguf,
-        model_name=identity.model_name,
-        threads=config.execution.threads or os.cpu_count() or 1,
-        reporter=context.reporter,
-        stopping=context.stopping,
-    )
+    conversion = Conversion(checkpoint, plan, vocabulary, identity.gguf, identity.model_name)
+    threads = config.execution.threads or os.cpu_count() or 1
+    write_gguf(conversion, path, threads=threads, reporter=context.reporter, stopping=context.stopping)
     proven = prove(path, vocabulary)
     size = path.stat().st_size
     return StageOutcome(

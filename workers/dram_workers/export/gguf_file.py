@@ -3,6 +3,7 @@
 import threading
 from collections import Counter
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import closing
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -28,6 +29,11 @@ from dram_workers.export.recipe import FILE_TYPES, ModelTraits, tensor_type
 from dram_workers.export.vocabulary import Vocabulary
 from dram_workers.stages import GgufType
 
+_FLOATS: dict[GGMLQuantizationType, np.dtype[np.generic]] = {
+    GGMLQuantizationType.F32: np.dtype(np.float32),
+    GGMLQuantizationType.F16: np.dtype(np.float16),
+}
+
 
 @dataclass(frozen=True)
 class PlannedTensor:
@@ -43,6 +49,13 @@ class PlannedTensor:
         """Bytes in the file, without padding."""
         block, block_bytes = GGML_QUANT_SIZES[self.kind]
         return int(np.prod(self.shape)) // block * block_bytes
+
+    @property
+    def stored_shape(self) -> tuple[int, ...]:
+        """The shape of the array that is written: rows of values, or of bytes for block types."""
+        if self.kind in _FLOATS:
+            return self.shape
+        return (*self.shape[:-1], self.size_bytes // int(np.prod(self.shape[:-1])))
 
 
 @dataclass(frozen=True)
@@ -78,8 +91,7 @@ def plan_tensors(checkpoint: Checkpoint, file_type: GgufType) -> Plan:
             field="spec.student",
             remedy="set tie_word_embeddings to true, or add the missing weights",
         )
-    big = shape.layers == 80 and (architecture.gguf == "qwen2" or shape.heads != shape.key_value_heads)
-    traits = ModelTraits(layers=shape.layers, tied=tied, seventy_billion=big and architecture.gguf != "qwen3")
+    traits = ModelTraits(layers=shape.layers, tied=tied, seventy_billion=_seventy_billion(architecture, shape))
     planned = []
     for source in sources:
         name, size = gguf_name(source), checkpoint.shape(source)
@@ -87,54 +99,56 @@ def plan_tensors(checkpoint: Checkpoint, file_type: GgufType) -> Plan:
     return Plan(architecture, shape, tuple(sorted(planned, key=_file_order)))
 
 
+def _seventy_billion(architecture: Architecture, shape: Shape) -> bool:
+    """Whether llama.cpp counts the model as of its 70B class."""
+    grouped = shape.heads != shape.key_value_heads
+    return shape.layers == 80 and (architecture.gguf == "qwen2" or (architecture.gguf == "llama" and grouped))
+
+
+@dataclass(frozen=True)
+class Conversion:
+    """Everything that decides the bytes of a file."""
+
+    checkpoint: Checkpoint
+    plan: Plan
+    vocabulary: Vocabulary
+    file_type: GgufType
+    model_name: str
+
+
 def write_gguf(
-    checkpoint: Checkpoint,
-    plan: Plan,
-    vocabulary: Vocabulary,
-    path: Path,
-    *,
-    file_type: GgufType,
-    model_name: str,
-    threads: int,
-    reporter: Reporter,
-    stopping: threading.Event,
+    conversion: Conversion, path: Path, *, threads: int, reporter: Reporter, stopping: threading.Event
 ) -> None:
     """Write the file; the same input gives the same bytes. Raises Interrupted between two tensors when told to stop."""
-    writer = gguf.GGUFWriter(path, plan.architecture.gguf)
-    writer.add_type(gguf.GGUFType.MODEL)
-    writer.add_name(model_name)
-    writer.add_quantization_version(gguf.GGML_QUANT_VERSION)
-    writer.add_file_type(FILE_TYPES[file_type][0])
-    write_shape(writer, plan.architecture, plan.shape)
-    vocabulary.write(writer)
+    plan = conversion.plan
     factors = rope_factors(plan.shape)
-    if factors is not None:
-        writer.add_tensor_info("rope_freqs.weight", factors.shape, factors.dtype, factors.nbytes)
-    for each in plan.tensors:
-        shape = (
-            each.shape if each.kind in _FLOATS else (*each.shape[:-1], each.size_bytes // int(np.prod(each.shape[:-1])))
-        )
-        writer.add_tensor_info(each.name, shape, _FLOATS.get(each.kind, np.dtype(np.uint8)), each.size_bytes, each.kind)
-    writer.write_header_to_file()
-    writer.write_kv_data_to_file()
-    writer.write_ti_data_to_file()
-    if factors is not None:
-        writer.write_tensor_data(factors)
-    with ThreadPoolExecutor(threads) as pool:
+    with closing(gguf.GGUFWriter(path, plan.architecture.gguf)) as writer, ThreadPoolExecutor(threads) as pool:
+        _add_metadata(writer, conversion)
+        if factors is not None:
+            writer.add_tensor_info("rope_freqs.weight", factors.shape, factors.dtype, factors.nbytes)
+        for each in plan.tensors:
+            dtype = _FLOATS.get(each.kind, np.dtype(np.uint8))
+            writer.add_tensor_info(each.name, each.stored_shape, dtype, each.size_bytes, each.kind)
+        writer.write_header_to_file()
+        writer.write_kv_data_to_file()
+        writer.write_ti_data_to_file()
+        if factors is not None:
+            writer.write_tensor_data(factors)
         for number, each in enumerate(plan.tensors, start=1):
             if stopping.is_set():
-                writer.close()
                 raise Interrupted(WorkerReason.INTERRUPTED, f"stopped before tensor {number} of {len(plan.tensors)}")
-            values = reorder(each.source, checkpoint.read(each.source), plan.architecture, plan.shape)
+            values = reorder(each.source, conversion.checkpoint.read(each.source), plan.architecture, plan.shape)
             writer.write_tensor_data(quantize(each.name, values, each.kind, pool))
             reporter.report(number, len(plan.tensors))
-    writer.close()
 
 
-_FLOATS: dict[GGMLQuantizationType, np.dtype[np.generic]] = {
-    GGMLQuantizationType.F32: np.dtype(np.float32),
-    GGMLQuantizationType.F16: np.dtype(np.float16),
-}
+def _add_metadata(writer: gguf.GGUFWriter, conversion: Conversion) -> None:
+    writer.add_type(gguf.GGUFType.MODEL)
+    writer.add_name(conversion.model_name)
+    writer.add_quantization_version(gguf.GGML_QUANT_VERSION)
+    writer.add_file_type(FILE_TYPES[conversion.file_type][0])
+    write_shape(writer, conversion.plan.architecture, conversion.plan.shape)
+    conversion.vocabulary.write(writer)
 
 
 def _file_order(tensor: PlannedTensor) -> tuple[int, str]:

@@ -43,6 +43,7 @@ def quantize(
 
 def _rows(name: str, rows: NDArray[np.float32], blocks: NDArray[np.uint8], kind: GGMLQuantizationType) -> None:
     lib = library()
+    _finite(name, rows)  # a block of Q8_0 would swallow a NaN without a trace
     source, target = rows.ctypes.data_as(ctypes.c_void_p), blocks.ctypes.data_as(ctypes.c_void_p)
     lib.ggml_quantize_chunk(kind.value, source, target, 0, rows.shape[0], rows.shape[1], None)
     if not lib.ggml_validate_row_data(kind.value, target, blocks.nbytes):
