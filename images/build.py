@@ -17,8 +17,26 @@ ROOT = Path(__file__).resolve().parents[1]
 BASE = "docker.io/library/debian:bookworm-slim"
 REPOSITORY = os.environ.get("DRAM_IMAGE_REPOSITORY", "dram.test")
 SOURCES = {
-    "operator": ("operator", "workers", "pyproject.toml", "constraints.txt", "README.md", "LICENSE", "images/operator"),
-    "worker": ("operator", "workers", "pyproject.toml", "constraints.txt", "README.md", "LICENSE", "images/worker"),
+    "operator": (
+        "operator",
+        "workers",
+        "pyproject.toml",
+        "constraints.txt",
+        "README.md",
+        "LICENSE",
+        "images/operator",
+        "images/requirements.py",
+    ),
+    "worker": (
+        "operator",
+        "workers",
+        "pyproject.toml",
+        "constraints.txt",
+        "README.md",
+        "LICENSE",
+        "images/worker",
+        "images/requirements.py",
+    ),
 }
 PAUSE = 'FROM {base}\nUSER 65532:65532\nENTRYPOINT ["/bin/sleep", "infinity"]\n'
 

@@ -1,6 +1,6 @@
 """A whole Kubernetes node on this machine: control plane, scheduler, kubelet, kube-proxy, DNS, containerd. Needs root.
 
-`python -m tests.cluster.node up|down|import FILE` keeps it running between commands; `with Node() as node:` is for tests.
+`python -m tests.cluster.node up|down|load IMAGE` keeps it running between commands; `with Node() as node:` is for tests.
 """
 
 import os
@@ -14,19 +14,18 @@ from typing import Self
 import psutil
 import urllib3
 
-from tests.cluster import node_files
+from tests.cluster import images, node_files
 from tests.cluster.api import Api, ApiError, wait_until
 from tests.cluster.binaries import binary
 from tests.cluster.controlplane import ControlPlane
 from tests.cluster.folders import cache_folder
-from tests.cluster.processes import Processes, end_recorded
+from tests.cluster.processes import Processes, end_recorded, free_ports
 
 NAME = "node1"
 BRIDGE = "dram0"
 PROGRAMS = ("ip", "iptables", "conntrack", "containerd", "ctr", "runc")
 PACKAGES = "iproute2 iptables conntrack containerd runc containernetworking-plugins"
-NAMESPACE = "k8s.io"
-KEPT = ("containerd", "images")
+KEPT = ("containerd",)
 
 
 class NodeImpossible(RuntimeError):
@@ -90,9 +89,7 @@ class Node:
         start("containerd", ["containerd", "-c", "containerd.toml"])
         self.processes.wait_ready("containerd", lambda: self._ctr("version").returncode == 0)
         self._start_kubelet(kubelet)
-        proxy = [f"--kubeconfig={kubeconfigs['kube-proxy']}", f"--hostname-override={NAME}", "--proxy-mode=iptables"]
-        reach = [f"--cluster-cidr={node_files.POD_RANGE}", "--masquerade-all", "--metrics-bind-address=127.0.0.1:0"]
-        start("kube-proxy", [str(binary("kube-proxy")), *proxy, *reach, "--healthz-bind-address="])
+        self._start_proxy(kubeconfigs["kube-proxy"])
         wait_until(self._is_ready, "the node to be Ready", explain=lambda: self.processes.log("kubelet")[-3000:])
 
     def down(self) -> None:
@@ -118,20 +115,23 @@ class Node:
         except (ApiError, urllib3.exceptions.HTTPError):
             return False
 
-    def import_image(self, file: Path) -> None:
-        """Put an image archive into the node's store, unless this very file was imported before."""
-        mark = cache_folder("node", "images") / file.name
-        if mark.exists():
-            return
-        done = self._ctr("-n", NAMESPACE, "images", "import", str(file))
-        if done.returncode:
-            raise NodeImpossible(f"containerd refuses {file}: {done.stdout}")
-        mark.touch()
+    def load(self, image: str) -> None:
+        """Bring an image that buildah built to the node."""
+        images.load(image, self.folder / "containerd.sock")
 
     def _start_kubelet(self, kubeconfig: Path) -> None:
         config = ["--config=kubelet.yaml", f"--kubeconfig={kubeconfig}", f"--root-dir={self.folder}/kubelet"]
         identity = [f"--hostname-override={NAME}", f"--node-ip={self.address}"]
         self.processes.start("kubelet", [str(binary("kubelet")), *config, *identity])
+
+    def _start_proxy(self, kubeconfig: Path) -> None:
+        metrics, health = (f"127.0.0.1:{port}" for port in free_ports(2))
+        where = [f"--kubeconfig={kubeconfig}", f"--hostname-override={NAME}", f"--cluster-cidr={node_files.POD_RANGE}"]
+        # Pods share one bridge, so that answers to a Service's clients would bypass the address translation.
+        how = ["--proxy-mode=iptables", "--masquerade-all"]
+        listen = [f"--metrics-bind-address={metrics}", f"--healthz-bind-address={health}"]
+        self.processes.start("kube-proxy", [str(binary("kube-proxy")), *where, *how, *listen])
+        self.processes.wait_ready("kube-proxy", lambda: _answers(f"http://{health}/healthz"))
 
     def _is_ready(self) -> bool:
         found = self.api().find("Node", NAME)
@@ -144,6 +144,13 @@ class Node:
 
 def _run(*command: str) -> "subprocess.CompletedProcess[str]":
     return subprocess.run(command, check=False, text=True, stdout=subprocess.PIPE, stderr=subprocess.STDOUT)
+
+
+def _answers(url: str) -> bool:
+    try:
+        return urllib3.request("GET", url, timeout=2, retries=False).status == 200
+    except urllib3.exceptions.HTTPError:
+        return False
 
 
 def _check_machine() -> None:
@@ -173,7 +180,8 @@ def _network_down(folder: Path) -> None:
             _run("ip", "netns", "delete", namespace)
         _run("ip", "link", "delete", BRIDGE)
         _run(str(binary("kube-proxy")), "--cleanup")
-    for result in Path("/var/lib/cni/results").glob("dram-*"):
+    for result in Path("/var/lib/cni/results").glob("dram-*-eth0"):
+        result.with_name(f"cni-loopback-{result.name.split('-')[1]}-lo").unlink(missing_ok=True)
         result.unlink()
     saved = folder / "ip_forward"
     if saved.exists():
@@ -227,8 +235,8 @@ def main(arguments: list[str]) -> None:
             sys.stdout.write(f"export KUBECONFIG={node.kubeconfig}\n")
         case ["down"]:
             node.down()
-        case ["import", file]:
-            node.import_image(Path(file))
+        case ["load", image]:
+            node.load(image)
         case _:
             sys.exit(__doc__)
 

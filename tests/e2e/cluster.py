@@ -8,7 +8,6 @@ from pathlib import Path
 
 from images import build
 from tests.cluster.api import Api
-from tests.cluster.folders import cache_folder
 from tests.cluster.node import Node
 
 
@@ -61,9 +60,8 @@ def _given_cluster(kubeconfig: Path) -> Cluster:
 
 
 def _own_cluster(node: Node) -> Cluster:
-    archives = cache_folder("archives")
-    node.import_image(build.archive(build.build_pause(), archives))
+    node.load(build.build_pause())
     operator, worker = build.build("operator"), build.build("worker")
-    for image in (operator, worker):
-        node.import_image(build.archive(image, archives))
+    node.load(operator)
+    node.load(worker)
     return Cluster(node.kubeconfig, node.address, operator, worker, node.audit_log)
