@@ -60,12 +60,24 @@ def other_tokenizer(job: TinyJob) -> TinyJob:
     return job.having("spec.student", {"uri": str(student)})
 
 
+def broken_student(job: TinyJob) -> TinyJob:
+    from safetensors.torch import load_file, save_file
+
+    weights = write_model(job.folder / "student", ModelShape(layers=2)) / "model.safetensors"
+    tensors = load_file(weights)
+    tensors["model.norm.weight"][0] = float("nan")
+    save_file(tensors, weights, metadata={"format": "pt"})
+    return job.having("spec.student", {"uri": str(weights.parent)})
+
+
 ROW = '{"prompt": "What about my bill?", "completion": "Open the app."}\n'
 
 CASES = [
     Case("no such model", having("spec.teacher.uri", "nowhere"), ("ModelNotFound", "spec.teacher.uri", "nowhere")),
     Case(
-        "no such data", having("spec.dataset.sources[0].uri", "none.jsonl"), ("SourceNotFound", "spec.dataset.sources[0]")
+        "no such data",
+        having("spec.dataset.sources[0].uri", "none.jsonl"),
+        ("SourceNotFound", "spec.dataset.sources[0]"),
     ),
     Case("no such golden file", having("spec.golden.uri", "none.jsonl"), ("SourceNotFound", "spec.golden.uri")),
     Case("an empty dataset", training_text(""), ("EmptyDataset", "spec.dataset")),
@@ -82,7 +94,10 @@ CASES = [
     ),
     Case("other tokenizer", other_tokenizer, ("TokenizerMismatch", "spec.student.uri")),
     Case("pickled checkpoint", pickled_teacher, ("UnsafeModel", "spec.teacher.uri", "safetensors")),
-    Case("too many layers", having("spec.student.fromTeacher.layers", 5), ("TooManyLayers", "spec.student.fromTeacher")),
+    Case(
+        "too many layers", having("spec.student.fromTeacher.layers", 5), ("TooManyLayers", "spec.student.fromTeacher")
+    ),
+    Case("a loss that is no number", broken_student, ("✗ train: LossNotFinite", "spec.training.learningRate")),
     Case(
         "a key of DeepSpeed that Dram owns",
         having("spec.training.deepspeed", {"config": {"optimizer": {"type": "SGD"}}}),
