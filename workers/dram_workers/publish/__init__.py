@@ -1,0 +1,52 @@
+"""Publish: artifacts of the variants that their gates let out, and the report, whatever the gates said."""
+
+import time
+
+from dram_workers.context import StageContext, StageOutcome
+from dram_workers.publish.artifact import publish_artifact
+from dram_workers.publish.evidence import gather, stage_of
+from dram_workers.publish.report import write_report
+from dram_workers.publish.retention import prune
+from dram_workers.stages import JobRef, Output, PublishConfig, StageResult
+from dram_workers.store.manifest import digest_of
+from dram_workers.store.stage import RESULT_BYTES
+
+__all__ = ["report_key", "run"]
+
+ROOM_BYTES = 400
+"""Of a result, for what stands beside the outputs."""
+
+
+def run(config: PublishConfig, context: StageContext) -> StageOutcome:
+    """Write artifacts and report, then prune old stages if that is asked for."""
+    evidence = gather(config, context)
+    variants = [variant for variant in config.identity.variants if variant.releasable]
+    pinned = {}
+    for done, variant in enumerate(variants):
+        context.reporter.report(done, len(variants) + 1)
+        pinned[f"artifact-{variant.name}"] = publish_artifact(config, context, evidence, variant)
+    path = write_report(config, context, evidence, pinned)
+    context.store.put_file(report_key(config.job), path)
+    pinned["report"] = Output(digest=digest_of(path), uri=context.store.uri(report_key(config.job)))
+    context.reporter.report(len(variants) + 1, len(variants) + 1)
+    if config.execution.keep_stages_days is not None:
+        found = (stage_of(given.uri, context.store) for given in config.inputs.values())
+        used = {key for _, key in filter(None, found)} | {config.key}
+        prune(context.store, config.execution.keep_stages_days, used, time.time())
+    return StageOutcome(pinned=_short(pinned), facts={"released": len(variants), "reportBytes": path.stat().st_size})
+
+
+def report_key(job: JobRef) -> str:
+    """The store's key of a job's report; the report of the latest run."""
+    return f"reports/{job.namespace}/{job.name}/report.html"
+
+
+def _short(outputs: dict[str, Output]) -> dict[str, Output]:
+    """The outputs, without addresses of artifacts where all would be too long: `artifact_folder` follows from the digest."""
+    result = StageResult(key="", outputs=outputs)
+    if len(result.model_dump_json(exclude_none=True).encode()) + ROOM_BYTES <= RESULT_BYTES:
+        return outputs
+    return {
+        name: output if name == "report" else output.model_copy(update={"uri": None})
+        for name, output in outputs.items()
+    }

@@ -1,0 +1,186 @@
+"""The report's plots: matplotlib's SVG with the page's own colours and fonts in it, so that it fits a light and a dark page.
+
+Matplotlib knows no CSS, so each colour is drawn as a stand-in that the finished SVG's text maps to a CSS variable.
+"""
+
+import io
+import re
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+from dram_workers.publish.evidence import Row
+from dram_workers.stages import Measure
+
+if TYPE_CHECKING:
+    from matplotlib.axes import Axes
+    from matplotlib.figure import Figure
+
+INK, SOFT, GRID = "#010101", "#020202", "#030303"
+SERIES = ("#0a0a01", "#0a0a02", "#0a0a03", "#0a0a04", "#0a0a05", "#0a0a06")
+STAND_INS = {INK: "var(--ink)", SOFT: "var(--soft)", GRID: "var(--line)"} | {
+    color: f"var(--series-{number})" for number, color in enumerate(SERIES, start=1)
+}
+MOST_POINTS = 1500
+"""Points of a curve: more would not be seen and make the file large."""
+WIDE, HALF = (9.6, 3.2), (4.7, 3.1)
+
+
+@dataclass(frozen=True)
+class Subject:
+    """A model on the plot of score against size."""
+
+    name: str
+    size_mib: float
+    score: Measure
+
+
+def loss_plot(log: Sequence[Row]) -> str:
+    """The loss and its terms over the steps."""
+    figure, axes = _figure(WIDE)
+    rows = _thinned(log)
+    steps = [row["step"] for row in rows]
+    named = (("loss", "loss"), ("soft", "soft targets (T² × divergence)"), ("hard", "hard labels (cross-entropy)"))
+    for number, (key, text) in enumerate(named):
+        if key in rows[0]:
+            axes.plot(
+                steps,
+                [row[key] for row in rows],
+                color=SERIES[number],
+                label=text,
+                linewidth=2.0 if number == 0 else 1.2,
+            )
+    values = [row[key] for row in rows for key, _ in named if key in row and row[key] > 0]
+    if values and max(values) > 20 * min(values):
+        axes.set_yscale("log")
+    axes.set_xlabel("step")
+    axes.set_ylabel("nats per token")
+    axes.legend(loc="upper right")
+    return _svg(figure, "Loss and its terms over the optimizer steps")
+
+
+def schedule_plot(log: Sequence[Row]) -> str:
+    """Temperature, alpha and learning rate over the steps, each on its own scale."""
+    from matplotlib.figure import Figure
+
+    named = (("alpha", "alpha"), ("temperature", "temperature"), ("learningRate", "learning rate"))
+    figure = Figure(figsize=(9.6, 2.1), layout="constrained")
+    rows = _thinned(log)
+    for number, (key, text) in enumerate(named):
+        axes = figure.add_subplot(1, 3, number + 1)
+        _dress(axes)
+        axes.plot([row["step"] for row in rows], [row.get(key, 0.0) for row in rows], color=SERIES[number + 3])
+        axes.set_title(text, color=INK, fontsize=10)
+        axes.margins(y=0.15)
+        axes.set_xlabel("step")
+    return _svg(figure, "Alpha, temperature and learning rate over the optimizer steps")
+
+
+def score_plot(subjects: Sequence[Subject], teacher: Measure | None) -> str:
+    """Golden score against size, with bounds; the teacher's score as a line."""
+    figure, axes = _figure(HALF)
+    for number, subject in enumerate(subjects):
+        score, color = subject.score, SERIES[number % len(SERIES)]
+        low, high = (
+            score.low if score.low is not None else score.value,
+            score.high if score.high is not None else score.value,
+        )
+        axes.errorbar(
+            [subject.size_mib], [score.value], yerr=[[score.value - low], [high - score.value]],
+            fmt="o", color=color, capsize=3, markersize=7, elinewidth=1.2,
+        )  # fmt: skip
+        axes.annotate(
+            subject.name,
+            (subject.size_mib, score.value),
+            xytext=(8, 5),
+            textcoords="offset points",
+            color=INK,
+            fontsize=9,
+        )
+    if teacher is not None:
+        axes.axhline(teacher.value, color=SOFT, linestyle=(0, (4, 3)), linewidth=1)
+        axes.annotate(
+            "teacher", (1, teacher.value), xycoords=("axes fraction", "data"), xytext=(-4, 3), textcoords="offset points",
+            ha="right", color=SOFT, fontsize=9,
+        )  # fmt: skip
+    axes.set_xlim(left=0, right=1.35 * max(subject.size_mib for subject in subjects))
+    axes.margins(y=0.2)
+    axes.set_xlabel("size (MiB)")
+    axes.set_ylabel("golden score")
+    return _svg(figure, "Golden score against size, with 95 % bounds")
+
+
+def bar_plot(title: str, unit: str, figures: Sequence[tuple[str, float]]) -> str:
+    """One figure of every variant, as bars with their values."""
+    from matplotlib.figure import Figure
+
+    figure = Figure(figsize=(4.7, 0.42 + 0.27 * len(figures)), layout="constrained")
+    axes = figure.add_subplot()
+    _dress(axes)
+    names, values = [name for name, _ in figures], [value for _, value in figures]
+    bars = axes.barh(names, values, color=[SERIES[n % len(SERIES)] for n in range(len(values))], height=0.62)
+    axes.bar_label(bars, labels=[f"{value:.4g} {unit}" for value in values], padding=4, color=INK, fontsize=9)
+    axes.invert_yaxis()
+    axes.set_xlim(0, 1.35 * max(values))
+    axes.xaxis.set_visible(False)
+    axes.spines["bottom"].set_visible(False)
+    axes.grid(visible=False)
+    axes.tick_params(axis="y", length=0, labelcolor=INK)
+    axes.set_title(title, color=INK, fontsize=10, loc="left")
+    return _svg(figure, f"{title} of every variant")
+
+
+def _thinned(log: Sequence[Row]) -> list[Row]:
+    """Evenly spaced rows, the last one always."""
+    every = max(1, -(-len(log) // MOST_POINTS))
+    rows = list(log[::every])
+    return rows if rows[-1] is log[-1] else [*rows, log[-1]]
+
+
+def _figure(size: tuple[float, float]) -> "tuple[Figure, Axes]":
+    from matplotlib.figure import Figure
+
+    figure = Figure(figsize=size, layout="constrained")
+    axes = figure.add_subplot()
+    _dress(axes)
+    return figure, axes
+
+
+def _dress(axes: "Axes") -> None:
+    axes.set_facecolor("none")
+    for side, spine in axes.spines.items():
+        spine.set_visible(side in ("left", "bottom"))
+        spine.set_color(GRID)
+    axes.grid(visible=True, color=GRID, linewidth=0.6)
+    axes.set_axisbelow(True)
+    axes.tick_params(colors=SOFT, labelsize=9)
+    axes.xaxis.label.set_color(SOFT)
+    axes.yaxis.label.set_color(SOFT)
+
+
+def _svg(figure: "Figure", title: str) -> str:
+    """The figure as an `svg` element for a page: real text, no metadata, the same bytes every time."""
+    from matplotlib import rc_context
+
+    for axes in figure.axes:
+        if legend := axes.get_legend():
+            legend.set_frame_on(False)
+            for text in legend.get_texts():
+                text.set_color(INK)
+                text.set_fontsize(9)
+    buffer = io.StringIO()
+    with rc_context({"svg.fonttype": "none", "svg.hashsalt": title}):
+        figure.savefig(buffer, format="svg", transparent=True, metadata={"Date": None, "Creator": None})
+    drawn = buffer.getvalue()
+    drawn = drawn[drawn.index("<svg") :]
+    for stand_in, color in STAND_INS.items():
+        drawn = drawn.replace(stand_in, color)
+    drawn = re.sub(r"<metadata>.*?</metadata>", "", drawn, flags=re.DOTALL)
+    drawn = re.sub(r"<style.*?</style>", "", drawn, flags=re.DOTALL)
+    drawn = re.sub(r"font-family: [^;\"]*", "font-family: var(--sans)", drawn)
+    drawn = re.sub(r"font: ([\d.]+px) [^;\"]*", r"font: \1 var(--sans)", drawn)
+    # ids are unique in a page only if each plot brings its own
+    mark = re.sub(r"\W+", "-", title.lower())
+    drawn = re.sub(r'(id="|href="#|url\(#)', rf"\g<1>{mark}-", drawn)
+    drawn = re.sub(r'width="[\d.]+pt" height="[\d.]+pt"', "", drawn, count=1)
+    return drawn.replace("<svg ", f'<svg role="img" aria-label="{title}" ', 1)
