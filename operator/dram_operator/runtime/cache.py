@@ -94,9 +94,11 @@ class Cache:
         """One object by its name."""
         return self._objects[resource].get(Key(namespace, name))
 
-    def names(self) -> list[Key]:
-        """Every DistillationJob."""
-        return list(self._objects[DISTILLATION_JOBS])
+    def knows(self, resource: Resource, obj: Object) -> bool:
+        """Whether this version of an object, or a later one, or its end, has been told."""
+        metadata = obj["metadata"]
+        known = self._objects[resource].get(Key(metadata["namespace"], metadata["name"]))
+        return metadata["uid"] in self._tombstones or (known is not None and not _is_newer(obj, known))
 
     def distillation_jobs(self) -> Iterator[Object]:
         """Every DistillationJob as it was last seen."""

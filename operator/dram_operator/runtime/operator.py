@@ -79,10 +79,10 @@ class Operator:
         self.metrics.leader.set(1)
         try:
             async with AsyncExitStack() as stack:
-                sending = _spawn(stack, self.recorder.run())
-                if not await _finished(self._sync.first(), stopping, holding):
+                background = {_spawn(stack, self.recorder.run()), _spawn(stack, self._watch(self))}
+                if not await _finished(self._sync.first(), stopping, holding, *background):
                     return
-                background = {sending, _spawn(stack, self._sync.repeat()), _spawn(stack, self._watch(self))}
+                background.add(_spawn(stack, self._sync.repeat()))
                 working = asyncio.create_task(self._workers.run())
                 stack.push_async_callback(self._finish, working)
                 parts = {working, *background}

@@ -120,7 +120,9 @@ class Reconciler:
             created = await self._api.create(resource, namespace, child)
         except NameTaken:
             watched = resource is JOBS
-            found = self._cache.find(JOBS, namespace, name) if watched else await self._api.get(resource, namespace, name)
+            found = (
+                self._cache.find(JOBS, namespace, name) if watched else await self._api.get(resource, namespace, name)
+            )
             if found is None or owner_uid(found) != owner:
                 raise
             created = found

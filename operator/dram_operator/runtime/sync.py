@@ -1,11 +1,11 @@
-"""Listings: the first one fills the cache, later ones find what a watch missed."""
+"""Listings: the first one tells when the watches have told everything, later ones find what a watch missed."""
 
 import asyncio
 import logging
 from collections.abc import Callable, Sequence
 
 from dram_operator.adapters.kubernetes import Kubernetes
-from dram_operator.adapters.resources import DISTILLATION_JOBS, Resource
+from dram_operator.adapters.resources import DISTILLATION_JOBS, Object, Resource
 from dram_operator.core.jobs import JOB_LABEL
 from dram_operator.errors import OperatorError
 from dram_operator.runtime.cache import WATCHED, Cache, Key
@@ -14,6 +14,9 @@ log = logging.getLogger(__name__)
 
 SETTLE_SECONDS = 5.0
 """How far a watch may lag behind a listing before what the listing told counts as missed by the watch."""
+PATIENCE_SECONDS = 2.0
+"""How long the watches get to tell what a listing told, before a new listing says what is still there to be told."""
+POLL_SECONDS = 0.05
 DEAF_AFTER = 2
 """Listings in a row that told of something old and unseen: then the watch is dead, and a restart heals it."""
 
@@ -33,11 +36,12 @@ class Sync:
         self.is_done = False
 
     async def first(self) -> None:
-        """Fill the cache and wake every DistillationJob; raises OperatorError when a listing fails."""
-        for resource in WATCHED:
-            await self._list(resource)
-        for key in self._cache.names():
-            self._wake(key)
+        """Wait until the watches have told all that is there; raises OperatorError when a listing fails.
+
+        The listing itself does not fill the cache: what went between our listing and the watch's own would stay in it.
+        """
+        while not await self._have_watches_told():
+            log.info("waiting for the watches")
         self.is_done = True
 
     async def repeat(self) -> None:
@@ -69,11 +73,21 @@ class Sync:
             log.warning("the watch missed %d objects", len(missed), extra={"kind": resource.kind})
         return missed
 
-    async def _list(self, resource: Resource) -> None:
-        for namespace in self._namespaces:
-            listed, version = await self._read(resource, namespace)
-            self._cache.replace(resource, listed, version, namespace)
+    async def _have_watches_told(self) -> bool:
+        """Whether everything that is listed now is known within a while."""
+        untold = [
+            (resource, obj)
+            for resource in WATCHED
+            for namespace in self._namespaces
+            for obj in (await self._read(resource, namespace))[0]
+        ]
+        for _ in range(round(PATIENCE_SECONDS / POLL_SECONDS)):
+            untold = [(resource, obj) for resource, obj in untold if not self._cache.knows(resource, obj)]
+            if not untold:
+                return True
+            await asyncio.sleep(POLL_SECONDS)
+        return False
 
-    async def _read(self, resource: Resource, namespace: str | None) -> tuple[list[dict[str, object]], str]:
+    async def _read(self, resource: Resource, namespace: str | None) -> tuple[list[Object], str]:
         labels = "" if resource is DISTILLATION_JOBS else JOB_LABEL
         return await self._api.list(resource, namespace, labels=labels)

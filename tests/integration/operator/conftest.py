@@ -1,7 +1,7 @@
 """A control plane with our resource in it, and a namespace for every test."""
 
 import itertools
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from pathlib import Path
 
 import pytest
@@ -45,7 +45,7 @@ def new_namespace(api: Api) -> NewNamespace:
 
 
 @pytest.fixture
-def namespace(new_namespace: NewNamespace) -> Iterator[str]:
+def namespace(new_namespace: NewNamespace) -> str:
     """A namespace of the test's own."""
     return new_namespace()
 

@@ -47,7 +47,7 @@ class Kubelet:
     """`with Kubelet(api):` ends every pod of ours; `script` says how, for the stages that should not simply work."""
 
     api: Api
-    script: Script = lambda stage, attempt: WORKS
+    script: Script = lambda _stage, _attempt: WORKS
     started: list[str] = field(default_factory=list)
     """Pods in the order in which they ran."""
 

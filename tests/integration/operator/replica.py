@@ -138,6 +138,14 @@ class Replica:
             self.error = error
         finally:
             await self.api.close()
+            await self._drop_connections()
+
+    async def _drop_connections(self) -> None:
+        """The end of a process closes its sockets; the end of a thread leaves half-closed TLS connections to a warning."""
+        for transport in list(self._loop._transports.values()):  # type: ignore[attr-defined]
+            transport.abort()
+        for _ in range(3):
+            await asyncio.sleep(0)
 
     def _crash(self) -> None:
         self._task.cancel()

@@ -1,5 +1,7 @@
 """A job's life on a real API server, with real Job, quota and garbage controllers."""
 
+from itertools import pairwise
+
 import dram_workers.errors as worker_errors
 from dram_workers.stages import StageMessage
 from tests.builders import a_job
@@ -19,7 +21,7 @@ def test_a_job_runs_to_succeeded_with_one_status_write_a_transition(
 
     statuses = [write for write in replica.writes if write.is_status]
     told = [[(s["id"], s["state"]) for s in write.answer["status"]["stages"]] for write in statuses]
-    assert all(before != after for before, after in zip(told, told[1:], strict=False)), "a write without a transition"
+    assert all(before != after for before, after in pairwise(told)), "a write without a transition"
     assert all(w.body["metadata"]["resourceVersion"] != w.answer["metadata"]["resourceVersion"] for w in statuses)
     assert condition(job, "Published") == ("True", "Completed")
     assert job["status"]["variants"][0]["uri"].startswith("s3://")
