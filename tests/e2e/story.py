@@ -102,10 +102,10 @@ class Story:
 
     def checkpoints(self) -> list[int]:
         """Steps of the complete checkpoints in the store."""
-        keys = self.keys("checkpoints/")
+        keys = self.stored("checkpoints/")
         return sorted(int(key.split("/")[-2]) for key in keys if key.endswith("/manifest.json"))
 
-    def keys(self, below: str = "") -> list[str]:
+    def stored(self, below: str = "") -> list[str]:
         """Keys in the job's store, relative to its root."""
         root = f"{self.namespace}/"
         pages = self.s3.client().get_paginator("list_objects_v2").paginate(Bucket="dram", Prefix=root + below)

@@ -1,0 +1,108 @@
+"""A DistillationJob from its manifest to its artifacts, on a whole cluster."""
+
+import hashlib
+import json
+import tempfile
+from pathlib import Path
+
+from tests.cluster.api import wait_until
+from tests.e2e.installation import Installation
+from tests.e2e.story import Story
+from tests.e2e.tiny import job_for
+
+
+def test_a_manifest_ends_in_files_whose_digests_the_status_names(undisturbed: Story) -> None:
+    status = undisturbed.status()
+    conditions = {condition["type"]: condition["status"] for condition in status["conditions"]}
+    assert conditions == {
+        "Succeeded": "True",
+        "Reconciling": "False",
+        "Stalled": "False",
+        "DataReady": "True",
+        "Distilled": "True",
+        "Exported": "True",
+        "GatesPassed": "True",
+        "Published": "True",
+    }
+    (variant,) = status["variants"]
+    folder = variant["uri"].removeprefix("s3://dram/")
+    client = undisturbed.s3.client()
+    manifest = client.get_object(Bucket="dram", Key=f"{folder}/manifest.json")["Body"].read()
+    assert variant["sha256"] == hashlib.sha256(manifest).hexdigest()
+    for file in json.loads(manifest)["files"]:
+        body = client.get_object(Bucket="dram", Key=f"{folder}/{file['path']}")["Body"].read()
+        assert file["sha256"] == hashlib.sha256(body).hexdigest()
+    report = client.get_object(Bucket="dram", Key=status["reportUri"].removeprefix("s3://dram/"))["Body"].read()
+    assert b"gguf-q8-0" in report
+
+
+def test_a_plain_runtime_loads_the_published_file(undisturbed: Story) -> None:
+    from gguf import GGUFReader
+
+    (variant,) = undisturbed.status()["variants"]
+    folder = variant["uri"].removeprefix("s3://dram/")
+    keys = [key for key in undisturbed.stored() if key.endswith(".gguf") and "artifacts/" in key]
+    assert keys
+    with tempfile.TemporaryDirectory() as local:
+        path = Path(local) / "model.gguf"
+        undisturbed.s3.client().download_file("dram", f"{undisturbed.namespace}/{keys[0]}", str(path))
+        reader = GGUFReader(path)
+    assert f"{undisturbed.namespace}/{keys[0]}".startswith(folder)
+    assert len(reader.tensors) > 0
+
+
+def test_every_transition_has_one_event(undisturbed: Story) -> None:
+    events = undisturbed.api.list("Event", undisturbed.namespace, fields="involvedObject.kind=DistillationJob")
+    said = [(event["reason"], event["message"]) for event in events]
+    assert said
+    assert len(said) == len(set(said))
+
+
+def test_a_second_job_with_the_same_recipe_takes_every_stage_from_the_store(undisturbed: Story) -> None:
+    again = Story(undisturbed.api, undisturbed.s3, undisturbed.namespace, "tiny-again")
+    again.apply(job_for(undisturbed))
+
+    status = again.wait_succeeded()
+
+    cached = {stage["id"]: stage["result"]["cached"] for stage in status["stages"] if stage["id"] != "publish"}
+    assert all(cached[name] for name in cached if name.startswith(("resolve", "data", "train")))
+    again.delete()
+
+
+def test_deleting_the_resource_leaves_no_child_and_keeps_the_artifacts(story: Story) -> None:
+    story.apply(job_for(story).with_training(workers=1, maxSteps=0, precision="FP32", batchTokens=512))
+    story.wait_succeeded()
+    published = story.stored("artifacts/")
+
+    story.delete()
+
+    assert published
+    assert story.stored("artifacts/") == published
+
+
+def test_a_running_job_deleted_leaves_no_child(story: Story) -> None:
+    story.apply(job_for(story))
+    story.wait_stage("resolve")
+
+    story.delete()
+
+    assert story.children() == []
+
+
+def test_a_finished_job_goes_when_its_time_is_up(story: Story) -> None:
+    job = job_for(story).having("spec.ttlSecondsAfterFinished", 1).having("spec.teacher.uri", "s3://models/absent")
+    story.apply(job)
+
+    wait_until(
+        lambda: story.api.find("DistillationJob", story.name, story.namespace) is None, "the job to go", explain=str
+    )
+
+    wait_until(lambda: not story.children(), "its children to go")
+
+
+def test_pods_report_progress_that_the_operator_shows(undisturbed: Story, installation: Installation) -> None:
+    assert undisturbed.status()["progress"]["stage"]
+    (pod,) = installation.pods()
+    path = f"/api/v1/namespaces/dram-system/pods/{pod['metadata']['name']}:8080/proxy/metrics"
+    metrics = installation.api.request("GET", path)
+    assert f'dram_job_progress_ratio{{name="tiny",namespace="{undisturbed.namespace}"}}' in metrics
