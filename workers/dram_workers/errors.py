@@ -66,6 +66,8 @@ class WorkerReason(StrEnum):
     """The student asks for more layers than the teacher has."""
     RESERVED_DEEPSPEED_KEY = "ReservedDeepSpeedKey"
     """training.deepspeed.config sets a key that Dram owns."""
+    DEEPSPEED_CONFIG_INVALID = "DeepSpeedConfigInvalid"
+    """The settings of training.deepspeed do not fit together, or DeepSpeed refuses them."""
     LOSS_NOT_FINITE = "LossNotFinite"
     """The loss became NaN or infinite."""
     DISK_FULL = "DiskFull"
@@ -93,7 +95,9 @@ class StageError(Exception):
 
     exit_code = ExitCode.FAULT
 
-    def __init__(self, reason: WorkerReason, message: str, *, field: str | None = None, remedy: str | None = None):
+    def __init__(
+        self, reason: WorkerReason, message: str, *, field: str | None = None, remedy: str | None = None
+    ) -> None:
         super().__init__(message)
         self.reason = reason
         self.message = message

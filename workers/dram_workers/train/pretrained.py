@@ -1,6 +1,7 @@
 """Models from `from_pretrained` folders: safetensors only, never code of their own."""
 
 from pathlib import Path
+from typing import Literal
 
 import torch
 from transformers import AutoConfig, AutoModelForCausalLM, PreTrainedConfig, PreTrainedModel
@@ -17,8 +18,10 @@ def load_config(folder: Path, field: str) -> PreTrainedConfig:
     return config
 
 
-def load_model(folder: Path, dtype: torch.dtype, field: str) -> PreTrainedModel:
-    """The causal language model of a folder on the CPU, in `dtype`, in evaluation mode."""
+def load_model(
+    folder: Path, dtype: torch.dtype | Literal["auto"], field: str, *, attention: str = "sdpa"
+) -> PreTrainedModel:
+    """The causal language model of a folder on the CPU, in `dtype` (auto: as it is stored), in evaluation mode."""
     try:
         model: PreTrainedModel = AutoModelForCausalLM.from_pretrained(
             folder,
@@ -27,7 +30,7 @@ def load_model(folder: Path, dtype: torch.dtype, field: str) -> PreTrainedModel:
             use_safetensors=True,
             local_files_only=True,
             trust_remote_code=False,
-            attn_implementation="sdpa",
+            attn_implementation=attention,
         )
     except (OSError, ValueError) as error:
         raise _unsupported(folder, error, field) from error

@@ -1,0 +1,165 @@
+"""Student and teacher side by side: hidden states of the target tokens, and the loss between them.
+
+Legend: N target tokens, D/E width of student/teacher, V rows of a head.
+"""
+
+from pathlib import Path
+
+import torch
+from torch import Tensor, nn
+from transformers import PreTrainedModel
+
+from dram_workers.data.dataset import Dataset
+from dram_workers.errors import BadInput, WorkerReason
+from dram_workers.train.batches import MicroBatch, lay_out
+from dram_workers.train.losses import Objective, Projection, distillation_loss
+from dram_workers.train.segments import Segments
+
+MEMO_BYTES = 1 << 30
+PROBE = (3, 5, 8, 13, 21, 34)
+"""Token ids on which a model's logits are compared with our own way to them."""
+
+
+class LossHead(nn.Module):
+    """The student's head: takes hidden states, returns losses. Shares its weight with the model's own head."""
+
+    def __init__(self, model: PreTrainedModel) -> None:
+        super().__init__()
+        head = model.get_output_embeddings()  # type: ignore[no-untyped-call]
+        self.weight_VD = head.weight
+        self.bias_V = getattr(head, "bias", None)
+        self.scale, self.softcap = scale_of(model), softcap_of(model)
+
+    def forward(
+        self, hidden_ND: Tensor, teacher: Projection, teacher_hidden_NE: Tensor, labels_N: Tensor, objective: Objective
+    ) -> tuple[Tensor, Tensor, Tensor]:
+        """Loss with gradient, soft terms, hard terms; see `losses`."""
+        student = Projection(self.weight_VD, self.bias_V, self.scale, self.softcap)
+        losses = distillation_loss(student, hidden_ND, teacher, teacher_hidden_NE, labels_N, objective)
+        return losses.total, losses.soft_N, losses.hard_N
+
+
+class Distiller(nn.Module):
+    """What DeepSpeed trains: the student's body and the head that ends in the loss."""
+
+    def __init__(self, student: PreTrainedModel) -> None:
+        super().__init__()
+        self.student = student
+        self.head = LossHead(student)
+
+    def forward(
+        self, batch: MicroBatch, teacher: Projection, teacher_hidden_NE: Tensor, objective: Objective
+    ) -> tuple[Tensor, Tensor, Tensor]:
+        """The losses of one micro-batch."""
+        hidden_ND = target_hidden(self.student, batch)
+        losses: tuple[Tensor, Tensor, Tensor] = self.head(
+            hidden_ND, teacher, teacher_hidden_NE, batch.labels_N, objective
+        )
+        return losses
+
+
+class Teacher:
+    """Gives the hidden states of target tokens; the logits are formed from them tile by tile.
+
+    On a CPU every sample runs alone and its states are kept (they are small beside logits), so a sample costs the
+    teacher once however many epochs see it, and its targets do not depend on the batch that it is in. On a GPU short
+    samples alone would waste the device, so there a micro-batch runs as a whole.
+    """
+
+    def __init__(self, model: PreTrainedModel, dataset: Dataset, *, packed: bool) -> None:
+        self._model = model
+        self._dataset = dataset
+        self._packed = packed
+        self._memo: dict[int, Tensor] = {}
+        self._memo_bytes = 0
+        self.projection = projection_of(model)
+
+    @torch.no_grad()
+    def hidden(self, batch: MicroBatch) -> Tensor:
+        """Hidden states of the batch's targets, [N, E]."""
+        if self._model.device.type != "cpu" or not batch.samples:
+            return target_hidden(self._model, batch)
+        return torch.cat([self._of_sample(sample) for sample in batch.samples])
+
+    def _of_sample(self, sample: int) -> Tensor:
+        known = self._memo.get(sample)
+        if known is None:
+            known = target_hidden(self._model, lay_out(self._dataset, (sample,), packed=self._packed))
+            self._memo_bytes += known.nbytes
+            if self._memo_bytes <= MEMO_BYTES:
+                self._memo[sample] = known
+        return known
+
+
+def target_hidden(model: PreTrainedModel, batch: MicroBatch) -> Tensor:
+    """The body's last hidden states at the batch's target positions, [N, D]."""
+    more = {} if batch.segments is None else {"segments": batch.segments}
+    hidden_RLD: Tensor = model.base_model(
+        input_ids=batch.tokens_RL,
+        position_ids=batch.positions_RL,
+        attention_mask=batch.mask_RL,
+        use_cache=False,
+        **more,
+    ).last_hidden_state
+    return hidden_RLD.flatten(0, 1).index_select(0, batch.targets_N)
+
+
+def projection_of(model: PreTrainedModel) -> Projection:
+    """How the model turns hidden states into logits."""
+    head = model.get_output_embeddings()  # type: ignore[no-untyped-call]
+    return Projection(head.weight, getattr(head, "bias", None), scale_of(model), softcap_of(model))
+
+
+def scale_of(model: PreTrainedModel) -> float:
+    """The factor on the logits: Cohere multiplies, Granite divides."""
+    config = model.config
+    return float(getattr(config, "logit_scale", None) or 1.0) / float(getattr(config, "logits_scaling", None) or 1.0)
+
+
+def softcap_of(model: PreTrainedModel) -> float | None:
+    """Gemma's soft cap on the logits."""
+    cap = getattr(model.config, "final_logit_softcapping", None)
+    return None if cap is None else float(cap)
+
+
+@torch.no_grad()
+def check_projection(model: PreTrainedModel, folder: Path, *, packed: bool, field: str) -> None:
+    """Prove on a few tokens that our way from tokens to logits is the model's own; BadInput when it is not."""
+    length = len(PROBE)
+    tokens_RL = torch.tensor([PROBE])
+    batch = MicroBatch(
+        samples=(),
+        tokens_RL=tokens_RL,
+        positions_RL=torch.arange(length)[None],
+        segments=Segments.of([length]) if packed else None,
+        mask_RL=None if packed else torch.ones_like(tokens_RL),
+        targets_N=torch.arange(length),
+        labels_N=tokens_RL[0],
+        sample_of_N=torch.zeros(length, dtype=torch.long),
+    ).to(model.device)
+    try:
+        hidden_ND = target_hidden(model, batch)
+        more = {} if batch.segments is None else {"segments": batch.segments}
+        wanted_NV = model(input_ids=batch.tokens_RL, use_cache=False, **more).logits[0].double()
+    except (TypeError, ValueError, AttributeError) as error:
+        raise _unsupported(folder, f"cannot be run on packed samples: {error}", field) from error
+    projection = projection_of(model)
+    logits_NV = hidden_ND.double() @ projection.weight_VD.double().T
+    if projection.bias_V is not None:
+        logits_NV += projection.bias_V.double()
+    logits_NV *= projection.scale
+    if projection.softcap is not None:
+        logits_NV = projection.softcap * torch.tanh(logits_NV / projection.softcap)
+    error_size = float((logits_NV - wanted_NV).norm() / wanted_NV.norm())
+    if not error_size < 0.02:
+        raise _unsupported(folder, f"forms its logits in a way of its own (they differ by {error_size:.0%})", field)
+
+
+def _unsupported(folder: Path, what: str, field: str) -> BadInput:
+    return BadInput(
+        WorkerReason.UNSUPPORTED_MODEL,
+        f"{folder.name} {what}",
+        field=field,
+        remedy="use a decoder-only model whose head is a matrix with optional bias, scale or soft cap; "
+        "dataset.packing: false serves models whose attention does not know packed rows",
+    )

@@ -1,0 +1,157 @@
+"""A rank's training from its inputs to the student's folder."""
+
+import json
+import logging
+import os
+from pathlib import Path
+
+import torch
+from transformers import PreTrainedModel
+
+from dram_workers.data.dataset import Dataset
+from dram_workers.errors import BadInput, WorkerReason
+from dram_workers.progress import open_reporter
+from dram_workers.stages import canonical_json
+from dram_workers.store.open import open_store
+from dram_workers.train.attention import SEGMENTS
+from dram_workers.train.batches import Draw, Plan
+from dram_workers.train.checkpoint import Checkpoint, Checkpoints, as_lines
+from dram_workers.train.distiller import Distiller, Teacher, check_projection
+from dram_workers.train.engine import Engine, initialize_process_group
+from dram_workers.train.gang import Gang, Task, TrainOutcome
+from dram_workers.train.loop import train
+from dram_workers.train.pretrained import load_model
+from dram_workers.train.run import Row, Run
+from dram_workers.train.student import cut_from, save_student
+
+logger = logging.getLogger(__name__)
+
+LOG = "train-log.jsonl"
+FACTS = "train-facts.json"
+
+
+def distill(task: Task, gang: Gang) -> TrainOutcome | None:
+    """Train and write the student; None on every rank but the first."""
+    rank, world = int(os.environ["RANK"]), int(os.environ["WORLD_SIZE"])
+    config, work = task.config, Path(task.work)
+    identity, execution = config.identity, config.execution
+    dataset = Dataset(Path(task.inputs["dataset"]), "train")
+    plan = Plan(dataset, Draw(identity.seed, identity.batch_tokens, identity.max_steps, identity.epochs))
+    device = initialize_process_group()
+    student, teacher = _models(task, dataset)
+    store = open_store(execution.store, execution.mounts)
+    checkpoints = Checkpoints(store, config.key, config.attempt, execution.checkpoints_kept)
+    found = checkpoints.latest(work / f"resume-{rank}") if plan.total_steps else None
+    module = Distiller(student)
+    rows, step = _resume(module, found)
+    facts: dict[str, str | int | float | bool] = {}
+    if step < plan.total_steps:
+        engine = Engine(module, identity, execution.deepspeed, world)
+        if found is not None:
+            engine.load_moments(step, found.read)
+        torch.nn.Module.to(teacher, device)
+        frozen = Teacher(teacher, dataset, packed=identity.packing)
+        with open_reporter(config) as reporter:
+            run = Run(
+                config,
+                dataset,
+                plan,
+                engine,
+                frozen,
+                checkpoints,
+                reporter,
+                gang.stop,
+                work,
+                step,
+                rows,
+                rank,
+                world,
+                step,
+            )
+            train(run)
+        facts = {"tokensPerSecond": round(run.tokens_per_second, 1), "seconds": round(run.seconds, 1)}
+        weights = {name: value.cpu() for name, value in engine.weights()}
+    else:
+        weights = {name: value.detach() for name, value in module.named_parameters()}
+    return _write(task, student, weights, rows, facts, checkpoints) if rank == 0 else None
+
+
+def _models(task: Task, dataset: Dataset) -> tuple[PreTrainedModel, PreTrainedModel]:
+    """Student in FP32 and frozen teacher in the type of the arithmetic, both checked against the data."""
+    identity, folder = task.config.identity, Path(task.inputs["teacher"])
+    attention = SEGMENTS if identity.packing else "sdpa"
+    teacher = load_model(folder, "auto", "spec.teacher.uri", attention=attention)
+    if "student" in task.inputs:
+        own, field = Path(task.inputs["student"]), "spec.student.uri"
+        student = load_model(own, torch.float32, field, attention=attention)
+    else:
+        assert identity.layers is not None, "the planner sets layers where there is no student"
+        own, field = folder, "spec.student.fromTeacher"
+        student = cut_from(teacher, identity.layers, attention)
+    half = torch.bfloat16 if identity.precision == "BF16" else torch.float32
+    teacher.requires_grad_(requires_grad=False)
+    torch.nn.Module.to(teacher, half)
+    for model, path, where in ((teacher, folder, "spec.teacher.uri"), (student, own, field)):
+        _check_reach(model, dataset, where)
+        check_projection(model, path, packed=identity.packing, field=where)
+    return student.train(), teacher
+
+
+def _check_reach(model: PreTrainedModel, dataset: Dataset, field: str) -> None:
+    """BadInput when a sample is longer than the model's context or has a token that the model does not have."""
+    longest, positions = int(dataset.lengths.max()), getattr(model.config, "max_position_embeddings", None)
+    if positions is not None and longest > positions:
+        raise BadInput(
+            WorkerReason.UNSUPPORTED_MODEL,
+            f"the longest sample has {longest} tokens, the model reads {positions}",
+            field="spec.dataset.maxLength",
+            remedy=f"set maxLength to at most {positions}",
+        )
+    rows = int(model.get_input_embeddings().weight.shape[0])  # type: ignore[index]
+    if dataset.highest_token >= rows:
+        raise BadInput(
+            WorkerReason.TOKENIZER_MISMATCH,
+            f"the data has token {dataset.highest_token}, the model has {rows} embeddings",
+            field=field,
+            remedy="use a model that fits the tokenizer",
+        )
+
+
+def _resume(module: Distiller, found: Checkpoint | None) -> tuple[list[Row], int]:
+    """Put the weights where the checkpoint has them; returns the log so far and the steps that are done."""
+    if found is None:
+        return [], 0
+    with torch.no_grad():
+        for name, parameter in module.named_parameters():
+            parameter.copy_(found.read(name))
+    logger.info("resuming at step %d", found.manifest.step)
+    return [json.loads(line) for line in found.manifest.log], found.manifest.step
+
+
+def _write(
+    task: Task,
+    student: PreTrainedModel,
+    weights: dict[str, torch.Tensor],
+    rows: list[Row],
+    facts: dict[str, str | int | float | bool],
+    checkpoints: Checkpoints,
+) -> TrainOutcome:
+    """The student's folder; everything in it is the same whenever the training is repeated."""
+    folder = Path(task.work) / "student"
+    own = {name.removeprefix("student."): value for name, value in weights.items()}
+    parameters = sum(value.numel() for value in own.values())
+    tokenizer = Path(task.inputs.get("student", task.inputs["teacher"]))
+    save_student(student, own, tokenizer, folder)
+    (folder / LOG).write_text("".join(line + "\n" for line in as_lines(rows)))
+    last = rows[-1] if rows else {}
+    recipe: dict[str, str | int | float | bool] = {
+        "steps": len(rows),
+        "tokens": int(sum(row["tokens"] for row in rows)),
+        "samples": int(sum(row["samples"] for row in rows)),
+        "parameters": parameters,
+        **{name: last[name] for name in ("loss", "soft", "hard") if name in last},
+    }
+    (folder / FACTS).write_bytes(canonical_json(recipe))
+    # One is left in case this attempt ends before the student is published; the next visit removes it.
+    checkpoints.prune(1)
+    return TrainOutcome(student=str(folder), facts={**recipe, **facts})

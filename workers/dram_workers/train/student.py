@@ -1,0 +1,87 @@
+"""Where the student comes from, and the folder that it becomes."""
+
+import shutil
+from pathlib import Path
+
+import torch
+from torch import Tensor, nn
+from transformers import AutoModelForCausalLM, PreTrainedConfig, PreTrainedModel
+
+from dram_workers.errors import BadInput, WorkerReason
+
+TOKENIZER_FILES = (
+    "tokenizer.json",
+    "tokenizer_config.json",
+    "special_tokens_map.json",
+    "added_tokens.json",
+    "vocab.json",
+    "merges.txt",
+    "tokenizer.model",
+    "chat_template.jinja",
+)
+
+
+def kept_layers(teacher_layers: int, layers: int) -> tuple[int, ...]:
+    """Evenly spaced layers of the teacher, the first and the last included; one layer is the first."""
+    if layers > teacher_layers:
+        raise BadInput(
+            WorkerReason.TOO_MANY_LAYERS,
+            f"the student asks for {layers} layers, the teacher has {teacher_layers}",
+            field="spec.student.fromTeacher.layers",
+            remedy=f"ask for at most {teacher_layers} layers",
+        )
+    gaps = max(1, layers - 1)
+    return tuple((2 * number * (teacher_layers - 1) + gaps) // (2 * gaps) for number in range(layers))
+
+
+def cut_from(teacher: PreTrainedModel, layers: int, attention: str) -> PreTrainedModel:
+    """A student that is the teacher without the layers between the kept ones, its weights copied."""
+    total = teacher.config.num_hidden_layers
+    kept = kept_layers(total, layers)
+    student: PreTrainedModel = AutoModelForCausalLM.from_config(  # type: ignore[no-untyped-call]
+        _cut_config(teacher.config, kept), dtype=torch.float32, attn_implementation=attention
+    )
+    stack = _layer_stack(teacher, total)
+    weights: dict[str, Tensor] = {}
+    for name, value in teacher.state_dict().items():
+        inside, _, rest = name.removeprefix(f"{stack}.").partition(".")
+        if not name.startswith(f"{stack}."):
+            weights[name] = value
+        elif int(inside) in kept:
+            weights[f"{stack}.{kept.index(int(inside))}.{rest}"] = value
+    student.load_state_dict(weights, strict=True)
+    student.generation_config = teacher.generation_config
+    return student
+
+
+def _cut_config(config: PreTrainedConfig, kept: tuple[int, ...]) -> PreTrainedConfig:
+    """The config with fewer layers; a list with an entry a layer keeps those of the kept layers."""
+    values = config.to_dict()
+    total = values["num_hidden_layers"]
+    for name, value in values.items():
+        if isinstance(value, list) and len(value) == total and name.startswith("layer"):
+            values[name] = [value[number] for number in kept]
+    values["num_hidden_layers"] = len(kept)
+    return type(config).from_dict(values)
+
+
+def _layer_stack(model: PreTrainedModel, layers: int) -> str:
+    found = [name for name, part in model.named_modules() if isinstance(part, nn.ModuleList) and len(part) == layers]
+    if not found:
+        raise BadInput(
+            WorkerReason.UNSUPPORTED_MODEL,
+            f"{type(model).__name__} has no stack of {layers} layers to cut",
+            field="spec.student.fromTeacher.layers",
+            remedy="name a student of its own by spec.student.uri",
+        )
+    shortest: str = min(found, key=len)
+    return shortest
+
+
+def save_student(student: PreTrainedModel, weights: dict[str, Tensor], tokenizer: Path, folder: Path) -> None:
+    """Write a plain `from_pretrained` folder: FP32 safetensors, tied weights once, the tokenizer as it was."""
+    student.config.dtype = torch.float32
+    student.save_pretrained(folder, state_dict=weights)
+    for name in TOKENIZER_FILES:
+        if (tokenizer / name).is_file():
+            shutil.copyfile(tokenizer / name, folder / name)
