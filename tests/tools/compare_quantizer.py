@@ -40,8 +40,8 @@ runpy.run_path(sys.argv[0], run_name="__main__")
 _REPORT = """# Dram's GGUF export against llama.cpp's own quantizer
 
 Recorded by `tests/tools/compare_quantizer.py`. Each model is converted to float32 by llama.cpp's `convert_hf_to_gguf.py`
-and quantized by its `llama-quantize`, built from the source inside llama-cpp-python 0.3.36; the same folder is exported by Dram; then every tensor is compared by
-name, type and SHA-256 of its bytes. The digest in the last column is over all of the quantizer's tensors;
+and quantized by its `llama-quantize`, built from the source inside llama-cpp-python 0.3.36; the same folder is exported
+by Dram; then every tensor is compared by name, type and SHA-256 of its bytes. The digest in the last column is over all of the quantizer's tensors;
 `tests/workers/export/test_quantizer.py` exports the made models again and checks those digests in every test run.
 
 ```sh

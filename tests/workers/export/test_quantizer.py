@@ -18,5 +18,7 @@ DIGESTS = json.loads((Path(__file__).parent / "quantizer-digests.json").read_tex
 @pytest.mark.parametrize("name", sorted(MADE_MODELS))
 def test_tensors_equal_those_of_llama_quantize(tmp_path: Path, name: str) -> None:
     folder = write_made_model(tmp_path / name, MADE_MODELS[name])
-    found = {kind.value: whole_digest(tensors(ours(folder, tmp_path / f"{kind}.gguf", kind))) for kind in GgufType}
-    assert found == DIGESTS[name]
+    # the eighty layers are there for one rule of one type
+    kinds = [GgufType.Q4_K_M] if name == "eighty" else list(GgufType)
+    found = {kind.value: whole_digest(tensors(ours(folder, tmp_path / f"{kind}.gguf", kind))) for kind in kinds}
+    assert found == {kind.value: DIGESTS[name][kind.value] for kind in kinds}

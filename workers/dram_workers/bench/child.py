@@ -23,10 +23,11 @@ def main() -> None:
         LlamaSession(model, context_tokens=task["contextTokens"], threads=task["threads"]) as session,
     ):
         _tell({"loadSeconds": time.perf_counter() - started})
-        session.greedy(model.tokenize(task["prompts"][0]), 2)
         room = task["contextTokens"] - task["answerTokens"]
-        for text in task["prompts"]:
-            prompt = model.tokenize(text, add_special=model.chat_template is None)[-room:]
+        add_special = model.chat_template is None
+        prompts = [model.tokenize(text, add_special=add_special)[-room:] for text in task["prompts"]]
+        session.greedy(prompts[0], 2)
+        for prompt in prompts:
             session.rewind(0)
             answer = session.greedy(prompt, task["answerTokens"], past_stops=True)
             _tell(

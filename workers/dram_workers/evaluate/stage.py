@@ -44,7 +44,9 @@ def evaluate(config: EvaluateConfig, context: StageContext) -> StageOutcome:
     if identity.subject == "Variant":
         examined, measures = _examine_variant(suite, tokenizer, context, identity, threads)
     else:
-        examined = FloatSubject(context.inputs.path("model"), tokenizer.stop_ids, context).examine(suite.questions)
+        field = f"spec.{identity.subject.lower()}.uri"
+        subject = FloatSubject(context.inputs.path("model"), tokenizer.stop_ids, context, field)
+        examined = subject.examine(suite.questions)
     scored, unrelated = _score(suite, examined, tokenizer, context, identity)
     student = _scores(_earlier(context, "studentEvaluation"), suite) if identity.subject == "Variant" else None
     quality = quality_measures(scored, _scores(teacher, suite) if teacher else None, student, identity.seed)
@@ -93,7 +95,7 @@ def _examine_variant(
     with LlamaModel(exported_file(context.inputs.path("artifact"))) as model:
         _check_prompts(suite, tokenizer, model)
         examined = FileSubject(model, context, threads, longest + 1).examine(suite.questions)
-        student = FloatSubject(context.inputs.path("student"), tokenizer.stop_ids, context)
+        student = FloatSubject(context.inputs.path("student"), tokenizer.stop_ids, context, "spec.student.uri")
         with LlamaSession(model, context_tokens=longest + 1, threads=threads) as session:
             answers = []
             for sample in samples:

@@ -109,13 +109,13 @@ class FileSubject:
 class FloatSubject:
     """A `from_pretrained` folder in torch, in float32."""
 
-    def __init__(self, folder: Path, stop_ids: Sequence[int], context: StageContext) -> None:
-        """Load the weights."""
+    def __init__(self, folder: Path, stop_ids: Sequence[int], context: StageContext, field: str) -> None:
+        """Load the weights; `field` is where the user named the model."""
         import torch
 
         from dram_workers.train.pretrained import load_model
 
-        self.model = load_model(folder, torch.float32, "spec.teacher.uri")
+        self.model = load_model(folder, torch.float32, field)
         self._stop_ids, self._context = tuple(stop_ids), context
 
     def examine(self, questions: Sequence[Question]) -> list[Examined]:
