@@ -1,5 +1,6 @@
 """The CustomResourceDefinition, made from the models and the rules. `python -m dram_operator.api.crd` writes it."""
 
+import re
 import sys
 from pathlib import Path
 from typing import Any
@@ -102,10 +103,14 @@ def manifest() -> str:
 
 
 class _Plain(yaml.SafeDumper):
-    """Writes equal parts in full: readers of a CRD expect no anchors."""
+    """Writes equal parts in full, and quotes what YAML 1.1 calls a boolean: a property `n` became `false` for Helm and kubectl."""
 
     def ignore_aliases(self, data: Any) -> bool:
         return True
+
+
+# Single letters are booleans in YAML 1.1, which Go's readers follow and PyYAML does not.
+_Plain.add_implicit_resolver("tag:yaml.org,2002:bool", re.compile("[yYnN]$"), list("yYnN"))
 
 
 def _validation(rule: Rule) -> Schema:

@@ -1,0 +1,89 @@
+"""What the chart renders is what a real API server takes."""
+
+import subprocess
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from tests.cluster.api import Api, Object, manifests
+from tests.cluster.binaries import binary
+from tests.cluster.controlplane import ControlPlane
+from tests.cluster.folders import REPOSITORY
+
+CHART = REPOSITORY / "charts" / "dram"
+RESTRICTED = {"pod-security.kubernetes.io/enforce": "restricted"}
+
+
+def render(*values: str, namespace: str = "chart") -> list[Object]:
+    """The chart's objects."""
+    settings = [part for value in values for part in ("--set", value)]
+    command = [str(binary("helm")), "template", "dram", str(CHART), "--namespace", namespace, *settings]
+    return manifests(subprocess.run(command, check=True, capture_output=True, text=True).stdout)
+
+
+def of_kind(objects: list[Object], kind: str) -> list[Object]:
+    """The objects of one kind."""
+    return [obj for obj in objects if obj["kind"] == kind]
+
+
+@pytest.fixture(scope="module")
+def api(control_plane: ControlPlane) -> Api:
+    """The administrator, with the chart's namespaces."""
+    api = control_plane.api()
+    for name in ("chart", "served"):
+        api.apply({"apiVersion": "v1", "kind": "Namespace", "metadata": {"name": name, "labels": RESTRICTED}})
+    return api
+
+
+@pytest.mark.parametrize("values", [(), ("namespaces={served}",), ("storage.uri=s3://a/b", "replicas=2")])
+def test_a_server_accepts_every_object(api: Api, values: tuple[str, ...]) -> None:
+    for obj in render(*values):
+        namespace = obj["metadata"].get("namespace")
+        api.apply(obj)
+        assert api.get(obj["kind"], obj["metadata"]["name"], namespace)
+
+
+def test_the_operators_pod_passes_the_restricted_standard(api: Api) -> None:
+    (deployment,) = of_kind(render(), "Deployment")
+    pod = {"apiVersion": "v1", "kind": "Pod", **deployment["spec"]["template"]}
+    pod["metadata"] = {"name": "operator", "namespace": "chart"}
+    account = {"apiVersion": "v1", "kind": "ServiceAccount", "metadata": {"name": "dram", "namespace": "chart"}}
+    api.apply(account)
+
+    api.apply(pod)
+
+    assert pod["spec"]["containers"][0]["securityContext"]["readOnlyRootFilesystem"] is True
+    api.delete("Pod", "operator", "chart")
+
+
+def test_served_namespaces_need_no_cluster_wide_right_to_objects() -> None:
+    objects = render("namespaces={served,other}")
+    (cluster_role,) = [
+        role for role in of_kind(objects, "ClusterRole") if "aggregate-to" not in str(role["metadata"]["labels"])
+    ]
+    assert [rule["resources"] for rule in cluster_role["rules"]] == [["tokenreviews"]]
+    served = {role["metadata"]["namespace"] for role in of_kind(objects, "Role")}
+    assert served == {"served", "other", "chart"}
+
+
+def test_no_rule_has_a_wildcard_or_reads_secrets() -> None:
+    rules: list[dict[str, Any]] = [
+        rule for kind in ("ClusterRole", "Role") for role in of_kind(render(), kind) for rule in role["rules"]
+    ]
+    assert rules
+    for rule in rules:
+        assert "*" not in rule["verbs"] + rule["resources"] + rule["apiGroups"]
+        assert "secrets" not in rule["resources"]
+
+
+def test_the_crds_are_the_generated_ones_and_stay_on_uninstall() -> None:
+    rendered = of_kind(render(), "CustomResourceDefinition")
+    generated = [
+        obj for path in sorted((REPOSITORY / "crds").glob("*.yaml")) for obj in manifests(Path(path).read_text())
+    ]
+    for crd in rendered:
+        assert crd["metadata"].pop("annotations")["helm.sh/resource-policy"] == "keep"
+    for crd in generated:
+        crd["metadata"].pop("annotations", None)
+    assert rendered == generated
