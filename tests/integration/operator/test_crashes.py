@@ -118,7 +118,7 @@ def test_repeated_late_and_reordered_events_end_the_same(
     plane: ControlPlane, api: Api, namespace: str, undisturbed: tuple[Object, int], seed: int
 ) -> None:
     async def watch(operator: Operator) -> None:
-        await app.watch(Disorder(operator, random.Random(seed)))  # type: ignore[arg-type]  # noqa: S311 -- repeatable, not secret
+        await app.watch(Disorder(operator, random.Random(seed)))  # type: ignore[arg-type]
 
     with Kubelet(api, script), Replica(plane.kubeconfig, (namespace,), watch=watch):
         api.create(the_job(namespace).manifest())

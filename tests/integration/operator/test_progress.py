@@ -31,7 +31,7 @@ class Site:
     namespace: str
     leader: Replica
     standby: Replica
-    trust: ssl.SSLContext
+    authority: Path
 
     def pod(self, job: str, stage: str = "train") -> str:
         labels = f"dram.dev/job={job},dram.dev/stage={stage}"
@@ -49,20 +49,25 @@ class Site:
 
     def post(self, token: str | None, body: bytes | None = None, replica: Replica | None = None) -> int:
         """Post a report; returns the HTTP status."""
-        port = (replica or self.leader).operator.progress_port
-        headers = {"Authorization": f"Bearer {token}"} if token else {}
-        report = body if body is not None else a_report()
-        request = urllib.request.Request(f"https://127.0.0.1:{port}/v1/progress", report, headers)
-        try:
-            with urllib.request.urlopen(request, timeout=30, context=self.trust) as answer:  # noqa: S310 -- https only
-                return int(answer.status)
-        except urllib.error.HTTPError as error:
-            error.close()
-            return error.code
+        return post(replica or self.leader, token, self.authority, body if body is not None else a_report())
 
     def sample(self, name: str, job: str, **labels: str) -> float | None:
         labels = {"namespace": self.namespace, "name": job} | labels
         return self.leader.operator.metrics.registry.get_sample_value(name, labels)
+
+
+def post(replica: Replica, token: str | None, authority: Path, body: bytes) -> int:
+    """Post to a replica's progress endpoint; returns the HTTP status."""
+    headers = {"Authorization": f"Bearer {token}"} if token else {}
+    url = f"https://127.0.0.1:{replica.operator.progress_port}/v1/progress"
+    trust = ssl.create_default_context(cafile=str(authority))
+    request = urllib.request.Request(url, body, headers)
+    try:
+        with urllib.request.urlopen(request, timeout=30, context=trust) as answer:  # noqa: S310 -- https only
+            return int(answer.status)
+    except urllib.error.HTTPError as error:
+        error.close()
+        return error.code
 
 
 def a_report(step: int = 30, stage: str = "train", attempt: int = 1) -> bytes:
@@ -76,7 +81,7 @@ def site(
     plane: ControlPlane, api: Api, new_namespace: NewNamespace, tmp_path_factory: pytest.TempPathFactory
 ) -> Iterator[Site]:
     folder, namespace = tmp_path_factory.mktemp("tls"), new_namespace()
-    settings = _settings(folder) | {"lease_name": f"progress-{namespace}"}
+    settings = progress_settings(folder) | {"lease_name": f"progress-{namespace}"}
     leader = Replica(plane.kubeconfig, (namespace,), settings=settings)
     standby = Replica(plane.kubeconfig, (namespace,), settings=settings)
     with Kubelet(api, lambda stage, _: None if stage == "train" else WORKS), leader:
@@ -84,8 +89,7 @@ def site(
         with standby:
             for name in ("bot", "other"):
                 api.create(a_job().named(name, namespace).manifest())
-            trust = ssl.create_default_context(cafile=str(folder / "ca.crt"))
-            site = Site(api, namespace, leader, standby, trust)
+            site = Site(api, namespace, leader, standby, folder / "ca.crt")
             wait_until(lambda: _train(api, namespace) == ["Running", "Running"], "both training pods to run")
             wait_until(standby.operator._is_ready, "the standby to know the leader")
             yield site
@@ -156,7 +160,7 @@ def test_a_finished_stages_token_reports_nothing(site: Site) -> None:
     assert site.post(site.token(resolved)) == 403, "the pod of resolve may not speak for train"
 
 
-def _settings(folder: Path) -> dict[str, object]:
+def progress_settings(folder: Path) -> dict[str, object]:
     authority = Authority()
     authority.server("progress", (HOST, "127.0.0.1")).write(folder, "server")
     (folder / "ca.crt").write_bytes(authority.certificate)
