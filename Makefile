@@ -31,6 +31,9 @@ test: $(VENV)/.dev ## unit, property, contract, integration and worker tests; no
 e2e: $(VENV)/.dev ## the demo, and everything on a real cluster: KUBECONFIG's, else one that it starts (root)
 	@HF_HUB_OFFLINE=1 $(BIN)/python -m pytest -m "e2e or demo" $(ARGS)
 
+bench: $(VENV)/.dev ## benchmarks, ONLY=part,… for some: a table and build/bench/results.json
+	@HF_HUB_OFFLINE=1 $(BIN)/python -m tests.bench --only "$(ONLY)"
+
 check: $(VENV)/.dev ## format, lint, types, import layers, generated files
 	@$(BIN)/ruff format --check
 	@$(BIN)/ruff check

@@ -97,7 +97,7 @@ CASES = [
     Case(
         "too many layers", having("spec.student.fromTeacher.layers", 5), ("TooManyLayers", "spec.student.fromTeacher")
     ),
-    Case("a loss that is no number", broken_student, ("✗ train: LossNotFinite", "spec.training.learningRate")),
+    Case("a loss that is no number", broken_student, ("✗ train: LossNotFinite", "spec.training", "lower learningRate")),
     Case(
         "a key of DeepSpeed that Dram owns",
         having("spec.training.deepspeed", {"config": {"optimizer": {"type": "SGD"}}}),
