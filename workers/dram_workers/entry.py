@@ -67,7 +67,7 @@ def _stage(config: StageConfig) -> tuple[StageResult | None, bool]:
     store = open_store(config.execution.store, config.execution.mounts)
     # what there is to resolve may have changed, so that is always looked at
     cached = None if config.kind is StageKind.RESOLVE else find_result(store, config)
-    module = _module(config.kind)
+    module = stage_module(config.kind)
     with open_reporter(config) as reporter:
         work = _empty_folder(config)
         inputs = FetchedInputs(given_inputs(config), config.execution, work)
@@ -88,7 +88,7 @@ def _run(
     return None if outcome is None else publish_result(store, config, outcome, started_at=started_at)
 
 
-def _module(kind: StageKind) -> ModuleType:
+def stage_module(kind: StageKind) -> ModuleType:
     """The code of a kind; the supervisor starts the ranks of a training and collects their outcome."""
     return import_module("dram_workers.supervisor" if kind is StageKind.TRAIN else f"dram_workers.{kind}")
 

@@ -14,7 +14,7 @@ from pathlib import Path
 
 from dram_workers.context import StageContext, StageOutcome
 from dram_workers.errors import StageError, Transient, WorkerReason
-from dram_workers.stages import TrainConfig, TrainExecution
+from dram_workers.stages import StageResult, TrainConfig, TrainExecution
 from dram_workers.train.gang import Gang, Task, TrainOutcome, checkpoint_prefix, error_of
 from dram_workers.train.settings import check_settings
 
@@ -43,7 +43,7 @@ def run(config: TrainConfig, context: StageContext) -> StageOutcome | None:
     return StageOutcome(folders={"student": Path(outcome.student)}, facts=outcome.facts)
 
 
-def recheck(config: TrainConfig, context: StageContext) -> None:
+def recheck(config: TrainConfig, context: StageContext, _cached: StageResult) -> None:
     """Remove what a finished training left behind to be safe."""
     context.store.delete([found.key for found in context.store.list(checkpoint_prefix(config.key))])
 

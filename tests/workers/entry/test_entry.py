@@ -1,5 +1,6 @@
 """A stage from its config to its exit code, in a process of its own as in a pod."""
 
+import inspect
 import os
 import signal
 from pathlib import Path
@@ -7,7 +8,7 @@ from typing import Any
 
 import pytest
 
-from dram_workers.entry import perform
+from dram_workers.entry import perform, stage_module
 from dram_workers.errors import ExitCode, WorkerReason
 from dram_workers.stages import Progress, StageKind
 from dram_workers.store.manifest import digest_of
@@ -139,3 +140,11 @@ def test_a_termination_file_that_cannot_be_written_changes_nothing(tiny_teacher:
         _, log = process.communicate(timeout=300)
     assert process.returncode == ExitCode.DONE, log
     assert "termination message" in log
+
+
+@pytest.mark.parametrize("kind", StageKind)
+def test_every_kind_offers_what_the_entry_calls(kind: StageKind) -> None:
+    module = stage_module(kind)
+    inspect.signature(module.run).bind("config", "context")
+    if hasattr(module, "recheck"):
+        inspect.signature(module.recheck).bind("config", "context", "cached")
