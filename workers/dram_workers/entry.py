@@ -72,12 +72,15 @@ def _stage(config: StageConfig) -> tuple[StageResult | None, bool]:
         work = _empty_folder(config)
         inputs = FetchedInputs(given_inputs(config), config.execution, work)
         context = StageContext(inputs, store, config.execution, reporter, work, stopping)
-        if cached is None:
-            return _run(module, config, context, store, started_at), False
-        recheck: Callable[[StageConfig, StageContext, StageResult], None] | None = getattr(module, "recheck", None)
-        if recheck is not None:
-            recheck(config, context, cached)
-        return cached, True
+        if cached is not None and _stands(module, config, context, cached):
+            return cached, True
+        return _run(module, config, context, store, started_at), False
+
+
+def _stands(module: ModuleType, config: StageConfig, context: StageContext, cached: StageResult) -> bool:
+    """Whether an earlier result may be taken. A kind that looks beside its key has a `recheck`, which may also raise."""
+    recheck: Callable[[StageConfig, StageContext, StageResult], bool] | None = getattr(module, "recheck", None)
+    return recheck is None or recheck(config, context, cached)
 
 
 def _run(

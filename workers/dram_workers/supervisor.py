@@ -43,9 +43,10 @@ def run(config: TrainConfig, context: StageContext) -> StageOutcome | None:
     return StageOutcome(folders={"student": Path(outcome.student)}, facts=outcome.facts)
 
 
-def recheck(config: TrainConfig, context: StageContext, _cached: StageResult) -> None:
-    """Remove what a finished training left behind to be safe."""
+def recheck(config: TrainConfig, context: StageContext, _cached: StageResult) -> bool:
+    """Remove what a finished training left behind to be safe. The result itself always stands."""
     context.store.delete([found.key for found in context.store.list(checkpoint_prefix(config.key))])
+    return True
 
 
 def ranks_here(execution: TrainExecution) -> int:

@@ -188,7 +188,7 @@ def test_a_new_golden_file_is_checked_against_a_cached_dataset(tmp_path: Path) -
     outcome = stage.run()
     context = a_context(tmp_path / "cached", stage.paths)
     cached = publish_result(context.store, stage.config(), outcome, started_at=datetime.now(UTC))
-    data.recheck(stage.config(), context, cached)
+    assert data.recheck(stage.config(), context, cached)
     stage.with_golden([{"id": "g3", "prompt": "Question 3: what about my contract?"}])
     with pytest.raises(BadInput, match="g3"):
         data.recheck(stage.config(), a_context(tmp_path / "cached", stage.paths), cached)

@@ -11,7 +11,7 @@ from typing import Any, Literal
 
 from dram_workers.context import StageContext, StageOutcome
 from dram_workers.inputs import FetchedInputs
-from dram_workers.publish import run
+from dram_workers.publish import recheck, run
 from dram_workers.stages import (
     STAGE_CONFIG,
     GateRow,
@@ -20,6 +20,7 @@ from dram_workers.stages import (
     Output,
     PublishConfig,
     StageConfig,
+    StageResult,
 )
 from dram_workers.store.folder import FolderStore
 from dram_workers.store.objects import ObjectStore
@@ -89,14 +90,20 @@ class FinishedRun:
         assert isinstance(config, PublishConfig)
         return config
 
-    def publish(self, **execution: Any) -> StageOutcome:
-        config = self.config(**execution)
+    def context(self, config: PublishConfig) -> StageContext:
         work = self.folder / "work"
         shutil.rmtree(work, ignore_errors=True)
         work.mkdir()
         inputs = FetchedInputs(self.inputs, config.execution, work)
-        context = StageContext(inputs, self.store, config.execution, Remembered(), work, threading.Event())
-        return run(config, context)
+        return StageContext(inputs, self.store, config.execution, Remembered(), work, threading.Event())
+
+    def publish(self, **execution: Any) -> StageOutcome:
+        config = self.config(**execution)
+        return run(config, self.context(config))
+
+    def still_stands(self, outcome: StageOutcome) -> bool:
+        config = self.config()
+        return recheck(config, self.context(config), StageResult(key=config.key, outputs=outcome.pinned))
 
     def report(self) -> str:
         return (self.folder / "store/reports/default/support-bot/report.html").read_text()

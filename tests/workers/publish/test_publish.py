@@ -166,3 +166,21 @@ def test_nothing_is_pruned_unless_asked(tmp_path: Path) -> None:
 def test_another_place_makes_the_same_artifact(tmp_path: Path) -> None:
     digests = {FinishedRun(tmp_path / name).publish().pinned["artifact-q8"].digest for name in ("one", "two")}
     assert len(digests) == 1
+
+
+def test_what_was_published_stands_until_somebody_touches_it(tmp_path: Path) -> None:
+    run = FinishedRun(tmp_path)
+    outcome = run.publish()
+    assert run.still_stands(outcome)
+    (key,) = (key for key in keys(run, "artifacts/default/support-bot/q8/") if key.endswith("/manifest.json"))
+    run.store.delete([key])
+    assert not run.still_stands(outcome)
+    assert run.publish() == outcome
+    assert run.still_stands(outcome)
+
+
+def test_the_report_of_another_run_is_replaced(tmp_path: Path) -> None:
+    run = FinishedRun(tmp_path)
+    outcome = run.publish()
+    run.store.put_bytes("reports/default/support-bot/report.html", b"of a later run")
+    assert not run.still_stands(outcome)

@@ -49,11 +49,13 @@ def run(config: DataConfig, context: StageContext) -> StageOutcome:
     return StageOutcome(folders={"dataset": folder}, facts=facts)
 
 
-def recheck(config: DataConfig, context: StageContext, cached: StageResult) -> None:
+def recheck(config: DataConfig, context: StageContext, cached: StageResult) -> bool:
     """The leak check of a cached dataset: the golden file is not part of the stage's key, so it may have changed."""
     body = context.store.get_bytes(f"{output_folder(config.kind, cached, 'dataset')}/{PROMPTS}")
-    if body is not None:
-        check_leaks(json.loads(body), read_golden(context.inputs.path("golden")))
+    if body is None:
+        return False
+    check_leaks(json.loads(body), read_golden(context.inputs.path("golden")))
+    return True
 
 
 def _records(identity: DataIdentity, context: StageContext) -> Iterator[tuple[str, Record]]:

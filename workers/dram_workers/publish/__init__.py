@@ -3,15 +3,14 @@
 import time
 
 from dram_workers.context import StageContext, StageOutcome
-from dram_workers.publish.artifact import publish_artifact
+from dram_workers.publish.artifact import artifact_folder, publish_artifact
 from dram_workers.publish.evidence import gather, stage_of
-from dram_workers.publish.report import write_report
 from dram_workers.publish.retention import prune
 from dram_workers.stages import JobRef, Output, PublishConfig, StageResult
-from dram_workers.store.manifest import digest_of
+from dram_workers.store.manifest import MANIFEST, digest_of
 from dram_workers.store.stage import RESULT_BYTES
 
-__all__ = ["report_key", "run"]
+__all__ = ["recheck", "report_key", "run"]
 
 ROOM_BYTES = 400
 """Of a result, for what stands beside the outputs."""
@@ -19,6 +18,8 @@ ROOM_BYTES = 400
 
 def run(config: PublishConfig, context: StageContext) -> StageOutcome:
     """Write artifacts and report, then prune old stages if that is asked for."""
+    from dram_workers.publish.report import write_report
+
     evidence = gather(config, context)
     variants = [variant for variant in config.identity.variants if variant.releasable]
     pinned = {}
@@ -34,6 +35,20 @@ def run(config: PublishConfig, context: StageContext) -> StageOutcome:
         used = {key for _, key in filter(None, found)} | {config.key}
         prune(context.store, config.execution.keep_stages_days, used, time.time())
     return StageOutcome(pinned=_short(pinned), facts={"released": len(variants), "reportBytes": path.stat().st_size})
+
+
+def recheck(config: PublishConfig, context: StageContext, cached: StageResult) -> bool:
+    """Whether what was published is still there: a later run replaces the report, and people delete things."""
+    report = context.work / "report.html"
+    report.write_bytes(context.store.get_bytes(report_key(config.job)) or b"")
+    if digest_of(report) != cached.outputs["report"].digest:
+        return False
+    folders = (
+        artifact_folder(config.job, variant.name, cached.outputs[f"artifact-{variant.name}"].digest)
+        for variant in config.identity.variants
+        if variant.releasable
+    )
+    return all(context.store.get_bytes(f"{folder}/{MANIFEST}") is not None for folder in folders)
 
 
 def report_key(job: JobRef) -> str:
