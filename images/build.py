@@ -73,9 +73,9 @@ def tag(name: str) -> str:
 
 
 def _settings() -> list[str]:
-    """What else a build depends on: the accelerator, and the folder that torch's wheel may come from."""
-    wheels = os.environ.get("DRAM_WHEELS")
-    context = ["--build-context", f"wheels={Path(wheels).resolve()}"] if wheels else []
+    """What else a build depends on: the accelerator, and the folder of wheels that torch's may come from."""
+    wheels = os.environ.get("UV_FIND_LINKS", "")
+    context = ["--build-context", f"wheels={Path(wheels).resolve()}"] if wheels and Path(wheels).is_dir() else []
     return ["--build-arg", f"ACCELERATOR={os.environ.get('DRAM_ACCELERATOR', 'cpu')}", *context]
 
 

@@ -50,20 +50,20 @@ class Story:
         pods = self.api.list("Pod", self.namespace, labels=f"dram.dev/job={self.name},dram.dev/kind={kind}")
         return [pod for pod in pods if pod["status"].get("phase") in ("Pending", "Running")]
 
-    def wait_finished(self) -> Object:
+    def wait_finished(self, patience_seconds: float = FINISH_SECONDS) -> Object:
         """Wait for the end; returns the condition Succeeded."""
         return wait_until(
             lambda: (
                 self.condition("Succeeded") if self.condition("Succeeded").get("status") in ("True", "False") else None
             ),
             f"{self.namespace}/{self.name} to end",
-            patience_seconds=FINISH_SECONDS,
+            patience_seconds=patience_seconds,
             explain=self.explain,
         )
 
-    def wait_succeeded(self) -> Object:
+    def wait_succeeded(self, patience_seconds: float = FINISH_SECONDS) -> Object:
         """Wait for success; returns the status."""
-        condition = self.wait_finished()
+        condition = self.wait_finished(patience_seconds)
         assert condition["status"] == "True", f"{condition['reason']}: {condition['message']}\n{self.explain()}"
         return self.status()
 

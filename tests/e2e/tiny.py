@@ -22,21 +22,25 @@ def upload(store: S3Server, folder: Path) -> None:
     store.upload("models", "golden.jsonl", write_jsonl(folder / "golden.jsonl", golden))
 
 
-def job_for(story: Story) -> AJob:
-    """The tiny job, stored below the story's own prefix."""
-    storage = {
+def storage_for(story: Story) -> dict[str, object]:
+    """`spec.storage` with the story's own prefix."""
+    return {
         "uri": f"s3://dram/{story.namespace}",
         "endpoint": story.s3.endpoint,
         "region": story.s3.region,
         "pathStyle": True,
         "secretRef": {"name": "s3"},
     }
+
+
+def job_for(story: Story) -> AJob:
+    """The tiny job, stored below the story's own prefix."""
     return (
         a_job()
         .having("spec.teacher", {"uri": "s3://models/tiny"})
         .having("spec.dataset", {"sources": [{"uri": "s3://models/support.jsonl"}], "maxLength": 64})
         .having("spec.golden", {"uri": "s3://models/golden.jsonl", "maxTokens": 8})
-        .having("spec.storage", storage)
+        .having("spec.storage", storage_for(story))
         .having("spec.podTemplate", {"resources": {"default": SMALL}})
         .with_training(
             workers=2, precision="FP32", maxSteps=STEPS, batchTokens=512, checkpoint={"everySteps": EVERY}, seed=7
