@@ -22,7 +22,7 @@ class Evidence:
     """What is known when a run is over. A stage that has no result is absent."""
 
     stages: dict[str, Manifest]
-    """Manifests by the stage's id, in the order of the plan."""
+    """Manifests by the stage's id, in the order in which a job passes them."""
     train_log: tuple[Row, ...]
     """One row for each optimizer step."""
     answers: dict[str, dict[str, Row]]
@@ -55,6 +55,8 @@ def gather(config: PublishConfig, context: StageContext) -> Evidence:
         found = stage_of(given.uri, context.store)
         if found is not None and (manifest := read_manifest(context.store, *found)):
             stages[name.rpartition(".")[0]] = manifest
+    order = {kind: number for number, kind in enumerate(StageKind)}
+    stages = dict(sorted(stages.items(), key=lambda item: order[item[1].kind]))
     return Evidence(
         stages=stages, train_log=_train_log(stages.get("train"), context.store), answers=_answers(config, context)
     )

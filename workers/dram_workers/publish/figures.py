@@ -2,7 +2,7 @@
 
 from dram_workers.stages import Measure
 
-SHARES = frozenset({"goldenPassRate", "teacherRetention"})
+SHARES = frozenset({"goldenPassRate", "teacherRetention", "topOneAgreement"})
 """Measures that read best as percentages."""
 
 SCORES = frozenset({"goldenScore", "scoreDrop"})
@@ -14,7 +14,7 @@ NAMES = {
     "scoreDrop": "score drop against the float student",
     "teacherRetention": "share of the teacher's score",
     "klDivergence": "KL divergence from the float student",
-    "topTokenAgreement": "same likeliest token as the float student",
+    "topOneAgreement": "same likeliest token as the float student",
     "sizeMiB": "size",
     "bitsPerWeight": "bits per weight",
     "loadMs": "time to load",

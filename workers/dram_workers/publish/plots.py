@@ -55,7 +55,7 @@ def loss_plot(log: Sequence[Row]) -> str:
         axes.set_yscale("log")
     axes.set_xlabel("step")
     axes.set_ylabel("nats per token")
-    axes.legend(loc="upper right")
+    axes.legend(loc="lower left", bbox_to_anchor=(0, 1.0), ncols=len(named), borderaxespad=0.3)
     return _svg(figure, "Loss and its terms over the optimizer steps")
 
 
