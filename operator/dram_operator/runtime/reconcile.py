@@ -77,7 +77,8 @@ class Reconciler:
             await self._delete_self(snapshot.job)
         for event in decision.events:
             self._recorder.record(snapshot.job, event)
-        if wrote:
+        if wrote or decision.start:
+            # What was done may itself ask for more, and no watch tells of an attempt that was refused.
             return 0.0
         return min((due for due in (decision.requeue_after, look_again) if due is not None), default=None)
 

@@ -144,7 +144,8 @@ class Listener:
         await self._runner.setup()
         site = web.TCPSite(self._runner, port=self.port, ssl_context=self.tls)
         await site.start()
-        return int(self._runner.addresses[0][1])
+        # Asked for port 0, the system gives each address family a port of its own.
+        return int(min(self._runner.addresses, key=len)[1])
 
     async def stop(self) -> None:
         """Close the listener and what is open."""

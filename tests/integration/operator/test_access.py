@@ -8,7 +8,7 @@ from tests.builders import a_job
 from tests.cluster import audit
 from tests.cluster.api import Api, Object, wait_until
 from tests.cluster.controlplane import ControlPlane
-from tests.integration.operator.jobs import condition, stages, wait_for
+from tests.integration.operator.jobs import condition, stages, tell, wait_for
 from tests.integration.operator.kubelet import WORKS, Kubelet
 from tests.integration.operator.replica import Replica
 from tests.integration.operator.test_progress import post, progress_settings
@@ -41,9 +41,9 @@ def test_the_audit_log_of_an_eventful_run_equals_the_roles(
         wait_until(lambda: refused_twice(api, namespace), "the refusal of the Job to be counted")
         quota("pods", api, namespace)
         job = wait_for(api, namespace, "eventful", "Succeeded", "Unknown", "QuotaExceeded")
-        wait_until(lambda: "pods" in message(api, namespace), "the refusal of the pods to be told")
+        wait_until(lambda: "requested: pods" in message(api, namespace), "the refusal of the pods to be told")
         api.delete("ResourceQuota", "few", namespace)
-        wait_until(lambda: train_phase(api, namespace) == ["Running"], "the training pod to run")
+        wait_until(lambda: train_phase(api, namespace) == ["Running"], "the training pod to run", explain=lambda: tell(api, namespace))
         api.patch("DistillationJob", "eventful", namespace, {"spec": {"suspend": True}})
         job = wait_for(api, namespace, "eventful", "Reconciling", "False", "Suspended")
         held.clear()
