@@ -9,14 +9,14 @@ from typing import Any
 
 import pytest
 from gguf import TokenType
-from tokenizers import Tokenizer, pre_tokenizers
+from tokenizers import Regex, Tokenizer, normalizers, pre_tokenizers
 
 from dram_workers.errors import BadInput, WorkerReason
 from dram_workers.export.checkpoint import Checkpoint
 from dram_workers.export.proof import fuzz_texts, prove
 from dram_workers.export.vocabulary import SpecialTokens, Vocabulary, read_vocabulary
 from tests.models import ModelShape, write_model
-from tests.workers.export.exporting import exported
+from tests.workers.export.exporting import exported, run_export
 
 VOCABULARY = 512
 
@@ -115,6 +115,43 @@ def test_a_tokenizer_without_an_equal_in_llama_cpp_is_refused(
     with pytest.raises(BadInput, match=want) as caught:
         read_vocabulary(Checkpoint(folder), VOCABULARY)
     assert caught.value.reason == WorkerReason.UNSUPPORTED_MODEL
+
+
+WORDS = (
+    r"(?i:'s|'t|'re|'ve|'m|'ll|'d)|[^\r\n\p{L}\p{N}]?\p{L}+|\p{N}%s"
+    r"| ?[^\s\p{L}\p{N}]+[\r\n]*|\s*[\r\n]+|\s+(?!\S)|\s+"
+)
+
+
+def splitting(pattern: str) -> pre_tokenizers.PreTokenizer:
+    split = pre_tokenizers.Split(Regex(pattern), behavior="isolated")
+    return pre_tokenizers.Sequence([split, pre_tokenizers.ByteLevel(add_prefix_space=False, use_regex=False)])
+
+
+@pytest.mark.parametrize(
+    ("pre_tokenizer", "normalizer", "ignores_merges", "want"),
+    [
+        (pre_tokenizers.ByteLevel(add_prefix_space=False), None, False, "gpt-2"),
+        (splitting(WORDS % "{1,3}"), None, True, "llama-bpe"),
+        (splitting(WORDS % ""), normalizers.NFC(), False, "qwen2"),
+    ],
+)
+def test_every_known_pre_tokenizer_is_carried_over_faithfully(
+    tmp_path: Path,
+    pre_tokenizer: pre_tokenizers.PreTokenizer,
+    normalizer: normalizers.Normalizer | None,
+    ignores_merges: bool,
+    want: str,
+) -> None:
+    folder = write_model(tmp_path / "made")
+    tokenizer = Tokenizer.from_file(str(folder / "tokenizer.json"))
+    tokenizer.pre_tokenizer = pre_tokenizer
+    if normalizer is not None:
+        tokenizer.normalizer = normalizer
+    content = json.loads(tokenizer.to_str())
+    content["model"]["ignore_merges"] = ignores_merges
+    (folder / "tokenizer.json").write_text(json.dumps(content))
+    assert run_export(tmp_path, folder, "Q8_0").facts["preTokenizer"] == want
 
 
 def test_a_tokenizer_larger_than_the_embedding_is_refused(tiny_teacher: Path) -> None:

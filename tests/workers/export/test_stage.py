@@ -2,6 +2,8 @@
 
 import json
 import shutil
+import subprocess
+import sys
 from pathlib import Path
 
 import numpy as np
@@ -177,6 +179,19 @@ def test_it_stops_between_two_tensors_when_told(tmp_path: Path, tiny_teacher: Pa
     )
     with pytest.raises(Interrupted):
         export.run(config, context)
+
+
+def test_export_and_bench_need_no_torch_and_no_kind_needs_it_to_be_found() -> None:
+    """Imports alone, in a process of their own: what a cached stage and a torch-free stage pay."""
+    program = """
+import sys
+import dram_workers.evaluate
+import dram_workers.bench.child
+import dram_workers.export.gguf_file, dram_workers.export.proof
+sys.exit(" ".join({"torch", "transformers", "scipy"} & sys.modules.keys()) or 0)
+"""
+    ended = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, check=False)
+    assert ended.returncode == 0, ended.stderr
 
 
 @pytest.mark.parametrize(

@@ -78,7 +78,7 @@ class FileSubject:
         done: list[Examined] = []
         with ExitStack() as stack:
             free: SimpleQueue[LlamaSession] = SimpleQueue()
-            for _ in range(self.sessions):
+            for _ in range(min(self.sessions, len(blocks))):
                 session = LlamaSession(self.model, context_tokens=self.context_tokens, threads=1)
                 free.put(stack.enter_context(session))
             pool = stack.enter_context(ThreadPoolExecutor(self.sessions))
