@@ -48,6 +48,13 @@ def storage_of(job: DistillationJob, installation: Installation) -> Storage | No
     return job.spec.storage or installation.storage
 
 
+def artifacts_folder(job: DistillationJob, installation: Installation) -> str:
+    """URI of the folder below which the job's artifacts lie, by variant and digest."""
+    storage = storage_of(job, installation)
+    root = storage.uri.rstrip("/") if storage else ""
+    return f"{root}/artifacts/{job.metadata.namespace}/{job.metadata.name}"
+
+
 def pvc_claims(job: DistillationJob) -> tuple[str, ...]:
     """Names of the claims that the job's URIs point into, in order."""
     spec = job.spec

@@ -207,9 +207,7 @@ class _Work:
 
     def start(self) -> None:
         """Start what is ready, and start again what status says is running but nobody has seen."""
-        self.status = with_variants(
-            self.status.model_copy(update={"stages": tuple(self.stages.values())}), self.job.spec
-        )
+        self.status = self._with_variants({"stages": tuple(self.stages.values())})
         if self.job.spec.suspend:
             return
         busy = sum(stage.state is StageState.RUNNING for stage in self.stages.values())
@@ -275,7 +273,7 @@ class _Work:
         """The decision, with conditions and everything that people see."""
         generation = self.job.metadata.generation
         update = {"stages": tuple(self.stages.values()), "observed_generation": generation}
-        status = with_variants(self.status.model_copy(update=update), self.job.spec)
+        status = self._with_variants(update)
         required = frozenset(export.name for export in self.job.spec.exports if export.required)
         ended = outcome(status, self.nodes, required)
         if ended and not status.finished_at:
@@ -308,6 +306,10 @@ class _Work:
         return max(0.5, (min(self.wakeups) - self.now).total_seconds()) if self.wakeups else None
 
     # looking things up
+
+    def _with_variants(self, update: dict[str, object]) -> DistillationJobStatus:
+        folder = configs.artifacts_folder(self.job, self.installation)
+        return with_variants(self.status.model_copy(update=update), self.job.spec, folder)
 
     def _delete(self, view: AttemptView) -> None:
         if not view.deleting:

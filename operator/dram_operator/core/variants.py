@@ -12,7 +12,9 @@ TERMINAL = frozenset({StageState.SUCCEEDED, StageState.FAILED, StageState.SKIPPE
 MIB = 1024 * 1024
 
 
-def with_variants(status: DistillationJobStatus, spec: DistillationJobSpec) -> DistillationJobStatus:
+def with_variants(
+    status: DistillationJobStatus, spec: DistillationJobSpec, artifacts_uri: str
+) -> DistillationJobStatus:
     """The status with variants, gates, best and the gate column brought up to its stages."""
     by_id = {stage.id: stage for stage in status.stages}
     rows: list[GateRow] = []
@@ -20,7 +22,7 @@ def with_variants(status: DistillationJobStatus, spec: DistillationJobSpec) -> D
     for export in spec.exports:
         decided = _rows(export, spec, by_id)
         rows += decided or ()
-        variants.append(_variant(export, by_id, decided))
+        variants.append(_variant(export, by_id, decided, artifacts_uri))
     best = max((v for v in variants if v.uri), key=lambda v: v.scores.get("goldenScore", 0.0), default=None)
     score = best.scores.get("goldenScore") if best else None
     return status.model_copy(
@@ -58,15 +60,19 @@ def _rows(export: Export, spec: DistillationJobSpec, by_id: dict[str, StageStatu
     return decide_gates(spec.gates, evidence)
 
 
-def _variant(export: Export, by_id: dict[str, StageStatus], rows: tuple[GateRow, ...] | None) -> VariantStatus:
+def _variant(
+    export: Export, by_id: dict[str, StageStatus], rows: tuple[GateRow, ...] | None, artifacts_uri: str
+) -> VariantStatus:
     stages = [by_id.get(f"{kind}-{export.name}") for kind in ("export", "evaluate", "bench")]
     scores = {measure.name: measure.value for stage in stages for measure in _measures(stage)}
     size = scores.get("sizeMiB")
     published = _outputs(by_id.get("publish")).get(f"artifact-{export.name}")
+    digest = published.digest.removeprefix("sha256:") if published else None
     return VariantStatus(
         name=export.name,
-        uri=published.uri if published else None,
-        sha256=published.digest.removeprefix("sha256:") if published else None,
+        # Made from the digest rather than read: with many variants the addresses do not fit a termination message.
+        uri=f"{artifacts_uri}/{export.name}/{digest}" if digest else None,
+        sha256=digest,
         size_bytes=None if size is None else round(size * MIB),
         scores=scores,
         gate=_gate(stages, rows),

@@ -33,7 +33,7 @@ def test_a_job_runs_its_stages_in_order_and_succeeds() -> None:
     assert all(stage.state is StageState.SUCCEEDED for stage in world.status.stages)
     assert [variant.gate for variant in world.status.variants] == ["Pass", "Pass"]
     assert world.status.best == "gguf-q8-0"
-    assert world.status.variants[0].uri == "s3://models/dram/artifacts/gguf-q8-0"
+    assert world.status.variants[0].uri == "s3://models/dram/artifacts/default/support-bot/gguf-q8-0/gguf-q8-0"
     assert world.status.report_uri == "s3://models/dram/report.html"
     assert (world.status.stage, world.status.progress and world.status.progress.percent) == ("Done", 100)
 
