@@ -11,8 +11,8 @@ from dram_operator.core.installation import Installation
 from dram_operator.core.jobs import attempt_name, rendezvous
 from dram_operator.core.observed import Attempt, AttemptView, Decision, Observed
 from dram_operator.core.outcome import active_seconds, is_over, outcome, with_active_clock
-from dram_operator.core.plan import make_plan, spec_hash
 from dram_operator.core.progress import with_progress
+from dram_operator.core.runs import begin_run, is_current, refusal
 from dram_operator.core.times import parse_time, stamp
 from dram_operator.core.transitions import expired, transitions
 from dram_operator.core.variants import TERMINAL, releasable, with_variants
@@ -27,9 +27,9 @@ def decide(observed: Observed, installation: Installation, now: datetime) -> Dec
     job = observed.job
     if job.metadata.deletion_timestamp:
         return Decision(status=job.status)
-    refusal = _refusal(job, installation)
-    if refusal:
-        return _refused(job, refusal, now)
+    problem = refusal(job, installation)
+    if problem:
+        return _refused(job, problem, now)
     status = job.status if is_current(job) else begin_run(job, installation, now)
     work = _Work(replace(observed, job=job.model_copy(update={"status": status})), installation, now)
     work.absorb()
@@ -37,34 +37,6 @@ def decide(observed: Observed, installation: Installation, now: datetime) -> Dec
     work.skip()
     work.start()
     return work.conclude(observed)
-
-
-def is_current(job: DistillationJob) -> bool:
-    """Whether the pinned plan is the plan of this spec."""
-    return job.status.plan is not None and job.status.plan.spec_hash == spec_hash(job.spec)
-
-
-def begin_run(job: DistillationJob, installation: Installation, now: datetime) -> DistillationJobStatus:
-    """A fresh run: a new plan, all stages to do. Attempt numbers go on, so that no name is used twice."""
-    plan = make_plan(job, job.spec.pod_template.image or installation.image)
-    numbers = {stage.id: stage.attempt for stage in job.status.stages}
-    stages = (StageStatus(id=n.id, state=StageState.PENDING, attempt=numbers.get(n.id, 0)) for n in plan.stages)
-    return DistillationJobStatus(
-        run=job.status.run + 1,
-        plan=plan,
-        stages=tuple(stages),
-        conditions=job.status.conditions,
-        started_at=stamp(now),
-    )
-
-
-def _refusal(job: DistillationJob, installation: Installation) -> str | None:
-    storage = configs.storage_of(job, installation)
-    if storage is None:
-        return "spec.storage: is absent and the installation has no storage: set spec.storage.uri to s3://bucket/prefix"
-    if installation.on_cluster and storage.uri.startswith("file:"):
-        return f"spec.storage.uri: {storage.uri} is a local folder, which pods do not share: use s3://bucket/prefix"
-    return None
 
 
 def _refused(job: DistillationJob, message: str, now: datetime) -> Decision:

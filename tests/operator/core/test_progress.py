@@ -87,3 +87,12 @@ def test_the_stage_column_says_waiting_between_stages_and_done_at_the_end() -> N
     world.having(suspend=False)
     world.run()
     assert world.status.stage == "Done"
+
+
+def test_the_rate_starts_anew_with_another_attempt() -> None:
+    first = Progress(stage="train", attempt=1, step=10, total_steps=100)
+    view = ProgressView.following(None, first, START)
+    later = first.model_copy(update={"step": 20})
+    assert ProgressView.following(view, later, START + timedelta(seconds=9)).first_step == 10
+    retried = first.model_copy(update={"attempt": 2, "step": 15})
+    assert ProgressView.following(view, retried, START).first_step == 15
