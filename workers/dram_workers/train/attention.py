@@ -25,13 +25,16 @@ def segment_attention(
     *,
     scaling: float | None = None,
     sliding_window: int | None = None,
+    softcap: float | None = None,
     segments: Segments | None = None,
     **_others: object,
 ) -> tuple[Tensor, None]:
     """Causal attention inside each sample of one row; query is [1, H, L, D], the result [1, L, H, D].
 
-    ValueError for a model that does not hand `segments` on: its samples would see each other.
+    ValueError for a model that does not hand `segments` on, as its samples would see each other, or that caps scores.
     """
+    if softcap is not None:
+        raise ValueError("the model's attention has a soft cap")
     if segments is None:
         raise ValueError("the model does not pass the samples' boundaries to its attention")
     scale = query.shape[-1] ** -0.5 if scaling is None else scaling

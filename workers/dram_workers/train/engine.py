@@ -43,6 +43,7 @@ class Engine:
 
         self._stage = effective_stage(settings, world)
         self._world = world
+        self._rank = torch.distributed.get_rank()
         self._clipping = identity.gradient_clipping
         # One pass over memory instead of a dozen.
         self._adamw = torch.optim.AdamW(
@@ -121,17 +122,31 @@ class Engine:
 
     def load_moments(self, step: int, read: Callable[[str], Tensor]) -> None:
         """Put AdamW where it was after `step` steps; `read` gives the tensors that `moments` named."""
-        from deepspeed.utils import safe_set_full_optimizer_state
-
-        for group in self._adamw.param_groups:
-            for owned in group["params"]:
-                self._adamw.state[owned] = {
-                    "step": torch.tensor(float(step)),
-                    **{moment: torch.zeros_like(owned, requires_grad=False) for moment in MOMENTS},
-                }
+        for owned in self._owned():
+            moments = {moment: torch.zeros_like(owned, requires_grad=False) for moment in MOMENTS}
+            self._adamw.state[owned] = {"step": torch.tensor(float(step)), **moments}
+        if self._stage in (1, 2):
+            # DeepSpeed ties parameters to their part of the state after the first step; there was none in this process.
+            self._engine.optimizer._lazy_init_hp_params_optimizer_state()  # noqa: SLF001
         for name, parameter in self._engine.module.named_parameters():
             for moment in MOMENTS:
-                if self._stage == 0:
-                    self._adamw.state[parameter][moment].copy_(read(f"{name}/{moment}"))
-                else:
-                    safe_set_full_optimizer_state(parameter, read(f"{name}/{moment}"), moment)
+                self._set_moment(parameter, moment, read(f"{name}/{moment}"))
+
+    def _owned(self) -> list[Tensor]:
+        """The tensors that AdamW updates: the parameters themselves, or this rank's flat share of them."""
+        if self._stage == 3:
+            return list(self._engine.optimizer.fp32_partitioned_groups_flat)
+        return [owned for group in self._adamw.param_groups for owned in group["params"]]
+
+    def _set_moment(self, parameter: nn.Parameter, moment: str, value: Tensor) -> None:
+        from deepspeed.utils import safe_set_full_optimizer_state, safe_set_local_optimizer_state
+
+        if self._stage == 0:
+            self._adamw.state[parameter][moment].copy_(value)
+        elif self._stage == 3:
+            # Each rank holds an equal share, the last one padded; DeepSpeed's own split expects no padding.
+            share = -(-value.numel() // self._world)
+            padded = nn.functional.pad(value.flatten(), (0, share * self._world - value.numel()))
+            safe_set_local_optimizer_state(parameter, padded.view(self._world, share)[self._rank], moment)
+        else:
+            safe_set_full_optimizer_state(parameter, value, moment)

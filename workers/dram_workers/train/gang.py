@@ -7,7 +7,8 @@ from pathlib import Path
 
 from dram_workers.errors import ExitCode, StageError, WorkerReason
 from dram_workers.model import Model
-from dram_workers.stages import StageMessage, TrainConfig
+from dram_workers.results import StageMessage
+from dram_workers.stages import TrainConfig
 
 
 class Task(Model):

@@ -136,9 +136,12 @@ class _Work:
         sums = torch.float64 if student.weight_VD.dtype == torch.float64 else torch.float32
         buffers = 3 if student.softcap is None else 4
         row_bytes = buffers * rows_V * sums.itemsize
-        rows = min(objective.tile_bytes // row_bytes, max(1, len(hidden_ND)))
+        # A quarter is left for what the matrix products need themselves.
+        rows = min(objective.tile_bytes * 3 // 4 // row_bytes, max(1, len(hidden_ND)))
         if rows == 0:
-            raise ValueError(f"a row of the loss needs {row_bytes} bytes, more than the tile's {objective.tile_bytes}")
+            raise ValueError(
+                f"a row of the loss needs {row_bytes} bytes, a tile of {objective.tile_bytes} is too small"
+            )
         made = [hidden_ND.new_empty((rows, rows_V), dtype=sums) for _ in range(buffers)]
         compute = objective.compute or student.weight_VD.dtype
         block = max(16, objective.tile_bytes // 16 // (max(width, rows) * sums.itemsize))

@@ -1,0 +1,174 @@
+"""Trainings by real processes: what comes out, and what kills, stops and mistakes do to it."""
+
+import json
+import random
+import shutil
+import signal
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+from safetensors.torch import load_file, save_file
+from transformers import AutoModelForCausalLM, AutoTokenizer
+
+from dram_workers.data.dataset import Dataset
+from tests.workers.train.training import Training, write_teacher_and_dataset
+
+
+@pytest.fixture(scope="module")
+def paths(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Path]:
+    return write_teacher_and_dataset(tmp_path_factory.mktemp("inputs"))
+
+
+@pytest.fixture(scope="module")
+def alone(tmp_path_factory: pytest.TempPathFactory, paths: dict[str, Path]) -> Training:
+    """An undisturbed training by one rank."""
+    training = Training(tmp_path_factory.mktemp("alone"), paths)
+    assert training.run().code == 0
+    return training
+
+
+@pytest.fixture(scope="module")
+def pair(tmp_path_factory: pytest.TempPathFactory, paths: dict[str, Path]) -> Training:
+    """The same by two ranks, undisturbed."""
+    training = Training(tmp_path_factory.mktemp("pair"), paths, execution={"workers": 2})
+    assert training.run().code == 0
+    return training
+
+
+def test_the_student_is_a_plain_folder_that_transformers_loads(alone: Training) -> None:
+    student = AutoModelForCausalLM.from_pretrained(alone.student)
+    assert student.config.num_hidden_layers == 2
+    assert student.lm_head.weight.data_ptr() == student.model.embed_tokens.weight.data_ptr()
+    assert AutoTokenizer.from_pretrained(alone.student).chat_template
+    assert "lm_head.weight" not in load_file(alone.student / "model.safetensors")
+
+
+def test_every_value_of_every_step_is_logged(alone: Training) -> None:
+    assert [row["step"] for row in alone.log] == list(range(1, 13))
+    first, last = alone.log[0], alone.log[-1]
+    assert set(first) == {
+        "step", "loss", "soft", "hard", "gradNorm", "targets", "alpha", "temperature", "learningRate", "tokens", "samples",
+    }  # fmt: skip
+    assert (first["temperature"], last["temperature"]) == (2.0, 1.0)
+    assert (first["alpha"], last["alpha"]) == (0.9, 0.5)
+    assert last["loss"] == pytest.approx(0.5 * last["soft"] + 0.5 * last["hard"])
+    assert last["hard"] < first["hard"]
+
+
+def test_the_number_of_ranks_does_not_change_the_losses(alone: Training, pair: Training) -> None:
+    for ours, want in zip(pair.log, alone.log, strict=True):
+        assert ours == pytest.approx(want, rel=1e-5)
+
+
+def test_killed_at_a_random_step_and_run_again_it_ends_in_the_same_student(
+    tmp_path: Path, paths: dict[str, Path]
+) -> None:
+    long = {"max_steps": 40, "precision": "BF16"}
+    calm = Training(tmp_path / "calm", paths, long, {"checkpoint_every_steps": 7})
+    assert calm.run().code == 0
+    killed = Training(tmp_path / "killed", paths, long, {"checkpoint_every_steps": 7})
+    for step in sorted(random.SystemRandom().sample(range(1, 30), 2)):
+        with killed.started() as attempt:
+            attempt.wait_for_step(step)
+            attempt.kill()
+            assert attempt.process.returncode == -signal.SIGKILL
+    assert killed.run().code == 0
+    assert killed.digest == calm.digest
+
+
+def test_a_gang_survives_a_dead_rank_and_a_stop(tmp_path: Path, pair: Training, paths: dict[str, Path]) -> None:
+    training = Training(tmp_path, paths, execution={"workers": 2, "checkpoint_every_steps": 1})
+    with training.started() as attempt:
+        attempt.wait_for_step(2)
+        attempt.ranks()[1].kill()
+        attempt.process.wait()
+    assert attempt.code == 75
+    assert attempt.message["reason"] == "RankFailed"
+
+    with training.started() as attempt:
+        attempt.wait_for_step(3)
+        assert attempt.terminate() == 143
+    assert attempt.message["reason"] == "Interrupted"
+    stopped_at = max(training.checkpoints())
+    assert attempt.message["message"] == f"told to stop, checkpointed at step {stopped_at}"
+    files = training.checkpoints()[stopped_at]
+    assert files == ["attempt-2-rank-0.safetensors", "attempt-2-rank-1.safetensors", "manifest.json"]
+
+    on_one_rank = Training(tmp_path / "alone", paths)
+    shutil.copytree(tmp_path / "store", tmp_path / "alone" / "store")  # the checkpoint of two ranks
+    assert training.run().code == 0
+    assert training.digest == pair.digest
+    assert on_one_rank.run().code == 0
+    assert on_one_rank.log[-1] == pytest.approx(pair.log[-1], rel=1e-5)
+
+
+@pytest.mark.parametrize(
+    "execution",
+    [
+        pytest.param({"deepspeed": {"zeroStage": 0}}, id="zero-0"),
+        pytest.param({"deepspeed": {"zeroStage": 2}}, id="zero-2"),
+        pytest.param({"deepspeed": {"zeroStage": 3}}, id="zero-3"),
+        pytest.param({"deepspeed": {"zeroStage": 3, "offload": "OptimizerAndParameters"}}, id="zero-3-offload"),
+        pytest.param(
+            {"deepspeed": {"zeroStage": 2, "offload": "Optimizer", "config": {"zero_optimization": {"reduce_scatter": False}}}},
+            id="zero-2-offload-raw",
+        ),
+    ],
+)  # fmt: skip
+def test_every_zero_stage_trains_and_resumes(
+    tmp_path: Path, pair: Training, paths: dict[str, Path], execution: dict[str, Any]
+) -> None:
+    more = {"workers": 2, "micro_batch_tokens": 100, "checkpoint_every_steps": 2}
+    training = Training(tmp_path, paths, execution=execution | more)
+    with training.started() as attempt:
+        attempt.wait_for_step(3)
+        assert attempt.terminate() == 143
+    assert training.run().code == 0
+    for ours, want in zip(training.log, pair.log, strict=True):
+        assert ours == pytest.approx(want, rel=1e-5)
+
+
+def test_a_cached_training_imports_no_torch_and_drops_its_checkpoints(alone: Training) -> None:
+    attempt = alone.run()
+    assert attempt.message["reason"] == "Cached"
+    assert alone.checkpoints() == {}
+
+
+def test_no_steps_export_the_untrained_student(tmp_path: Path, paths: dict[str, Path]) -> None:
+    training = Training(tmp_path, paths, {"max_steps": 0, "layers": 3})
+    assert training.run().code == 0
+    teacher, student = (load_file(folder / "model.safetensors") for folder in (paths["teacher"], training.student))
+    kept = {0: 0, 1: 2, 2: 3}
+    for number, original in kept.items():
+        name = "self_attn.q_proj.weight"
+        ours, want = student[f"model.layers.{number}.{name}"], teacher[f"model.layers.{original}.{name}"]
+        assert torch.equal(ours, want)
+    assert training.log == []
+
+
+def test_a_loss_that_is_no_number_names_step_and_samples(tmp_path: Path, paths: dict[str, Path]) -> None:
+    dataset = Dataset(paths["dataset"], "train")
+    seen = [set(dataset[number].tokens.tolist()) for number in range(len(dataset))]
+    culprit, token = next(
+        (number, token)
+        for number, tokens in enumerate(seen)
+        for token in tokens
+        if sum(token in others for others in seen) == 1
+    )
+    student = shutil.copytree(paths["teacher"], tmp_path / "student")
+    weights = load_file(student / "model.safetensors")
+    weights["model.embed_tokens.weight"][token] = float("nan")
+    save_file(weights, student / "model.safetensors", {"format": "pt"})
+    # Untied, or the bad row would be in every sample's logits.
+    config = json.loads((student / "config.json").read_text())
+    weights["lm_head.weight"] = load_file(paths["teacher"] / "model.safetensors")["model.embed_tokens.weight"]
+    save_file(weights, student / "model.safetensors", {"format": "pt"})
+    (student / "config.json").write_text(json.dumps(config | {"tie_word_embeddings": False}))
+    training = Training(tmp_path / "run", {**paths, "student": student}, {"layers": None})
+    attempt = training.run()
+    assert attempt.code == 64
+    assert attempt.message["reason"] == "LossNotFinite"
+    assert attempt.message["message"].endswith(f"samples: {dataset.ids[culprit]}")
+    assert training.checkpoints() == {}
