@@ -37,9 +37,7 @@ def pulled_by(extra: str) -> set[str]:
     return {name for name, _ in found}
 
 
-@pytest.mark.parametrize(
-    ("extra", "never"), [("operator", HEAVY), ("worker", CONTROL), ("local", CONTROL)]
-)
+@pytest.mark.parametrize(("extra", "never"), [("operator", HEAVY), ("worker", CONTROL), ("local", CONTROL)])
 def test_an_extra_pulls_nothing_of_the_other_roles(extra: str, never: set[str]) -> None:
     assert pulled_by(extra) & never == set()
 
@@ -55,7 +53,10 @@ def test_constraints_pin_everything_and_name_no_server() -> None:
     assert [line for line in lines if not re.fullmatch(r"[a-z0-9._-]+==[0-9][0-9a-z.]*", line)] == []
     pinned = {canonicalize_name(line.partition("==")[0]) for line in lines}
     project = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]
-    direct = [*project["dependencies"], *(need for extra in project["optional-dependencies"].values() for need in extra)]
+    direct = [
+        *project["dependencies"],
+        *(need for extra in project["optional-dependencies"].values() for need in extra),
+    ]
     assert {canonicalize_name(Requirement(need).name) for need in direct} <= pinned
 
 

@@ -1,6 +1,5 @@
 """The operator against a plain kopf operator: 1,000 DistillationJobs on a real API server."""
 
-import json
 import os
 import subprocess
 import sys

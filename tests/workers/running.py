@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from dram_workers.stages import StageMessage
+from dram_workers.results import StageMessage
 
 
 @dataclass(frozen=True)

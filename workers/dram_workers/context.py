@@ -5,7 +5,8 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Protocol
 
-from dram_workers.stages import Execution, Measure, Output
+from dram_workers.results import Measure, Output
+from dram_workers.stages import Execution
 from dram_workers.store.objects import ObjectStore
 
 

@@ -25,7 +25,8 @@ from dram_workers.failures import explain
 from dram_workers.inputs import FetchedInputs, given_inputs
 from dram_workers.message import write_message
 from dram_workers.progress import open_reporter
-from dram_workers.stages import STAGE_CONFIG, StageConfig, StageKind, StageMessage, StageResult
+from dram_workers.results import StageMessage, StageResult
+from dram_workers.stages import STAGE_CONFIG, StageConfig, StageKind
 from dram_workers.store.objects import ObjectStore
 from dram_workers.store.open import open_store
 from dram_workers.store.stage import find_result, publish_result

@@ -4,7 +4,7 @@ import logging
 import os
 from pathlib import Path
 
-from dram_workers.stages import StageMessage
+from dram_workers.results import StageMessage
 
 TERMINATION_LOG = "DRAM_TERMINATION_LOG"
 """Environment variable that names the file; the default is Kubernetes' own."""

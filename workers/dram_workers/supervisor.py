@@ -14,7 +14,8 @@ from pathlib import Path
 
 from dram_workers.context import StageContext, StageOutcome
 from dram_workers.errors import StageError, Transient, WorkerReason
-from dram_workers.stages import StageResult, TrainConfig, TrainExecution
+from dram_workers.results import StageResult
+from dram_workers.stages import TrainConfig, TrainExecution
 from dram_workers.train.gang import Gang, Task, TrainOutcome, checkpoint_prefix, error_of
 from dram_workers.train.settings import check_settings
 

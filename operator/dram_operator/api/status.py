@@ -7,7 +7,8 @@ from pydantic import Field
 
 from dram_operator.api.schema import by
 from dram_workers.model import Model
-from dram_workers.stages import GateRow, StageKind, StageResult, Word
+from dram_workers.results import GateRow, StageResult, Word
+from dram_workers.stages import StageKind
 
 Path = Annotated[str, Field(max_length=1024)]
 Timestamp = Annotated[str, Field(max_length=40, json_schema_extra={"format": "date-time"})]

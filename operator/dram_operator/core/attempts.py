@@ -10,7 +10,8 @@ from dram_operator.api.status import PlannedStage, Reason, StageState, StageStat
 from dram_operator.core.observed import AttemptView, PodView
 from dram_operator.core.times import parse_time, stamp
 from dram_workers.errors import ExitCode, WorkerReason
-from dram_workers.stages import StageKind, StageMessage
+from dram_workers.results import StageMessage
+from dram_workers.stages import StageKind
 
 FIRST_BACKOFF_SECONDS = 5
 LONGEST_BACKOFF_SECONDS = 300

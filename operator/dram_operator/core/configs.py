@@ -6,9 +6,9 @@ from dram_operator.api.distillation_job import DistillationJob
 from dram_operator.api.spec import Storage
 from dram_operator.api.status import PlannedStage
 from dram_operator.core.installation import Installation
+from dram_workers.results import GateRow, StageResult
 from dram_workers.stages import (
     STAGE_CONFIG,
-    GateRow,
     GgufType,
     Input,
     JobRef,
@@ -16,7 +16,6 @@ from dram_workers.stages import (
     PublishVariant,
     StageConfig,
     StageKind,
-    StageResult,
     StoreSettings,
     stage_key,
 )

@@ -5,7 +5,8 @@ from dataclasses import dataclass
 from typing import Literal
 
 from dram_operator.api.spec import Gates
-from dram_workers.stages import GateRow, GgufType, Measure
+from dram_workers.results import GateRow, Measure
+from dram_workers.stages import GgufType
 
 ONE_BILLION = 1_000_000_000
 

@@ -5,7 +5,8 @@ from datetime import datetime
 
 from dram_operator.api.distillation_job import DistillationJob
 from dram_operator.api.status import DistillationJobStatus
-from dram_workers.stages import Progress, StageConfig
+from dram_workers.results import Progress
+from dram_workers.stages import StageConfig
 
 
 @dataclass(frozen=True)

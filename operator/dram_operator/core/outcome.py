@@ -7,7 +7,7 @@ from dram_operator.api.status import DistillationJobStatus, PlannedStage, Reason
 from dram_operator.core.conditions import Finding
 from dram_operator.core.times import parse_time, stamp
 from dram_operator.core.variants import TERMINAL
-from dram_workers.stages import GateRow
+from dram_workers.results import GateRow
 
 
 def is_over(stages: Iterable[StageStatus]) -> bool:

@@ -6,7 +6,7 @@ from dram_operator.api.distillation_job import DistillationJobSpec
 from dram_operator.api.spec import Export
 from dram_operator.api.status import DistillationJobStatus, StageState, StageStatus, VariantStatus
 from dram_operator.core.gates import Evidence, decide_gates, worst_verdict
-from dram_workers.stages import GateRow, Measure, Output
+from dram_workers.results import GateRow, Measure, Output
 
 TERMINAL = frozenset({StageState.SUCCEEDED, StageState.FAILED, StageState.SKIPPED})
 MIB = 1024 * 1024

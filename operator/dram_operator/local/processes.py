@@ -18,7 +18,7 @@ from dram_operator.core.observed import Attempt, AttemptView, PodView, ProgressV
 from dram_operator.local.workdir import Workdir, kill_tree
 from dram_workers.message import TERMINATION_LOG
 from dram_workers.progress import PROGRESS_FILE
-from dram_workers.stages import Progress
+from dram_workers.results import Progress
 
 Clock = Callable[[], datetime]
 

@@ -5,7 +5,7 @@ from datetime import datetime
 
 from dram_operator.core.observed import ProgressView
 from dram_operator.runtime.cache import Key
-from dram_workers.stages import Progress
+from dram_workers.results import Progress
 
 
 class ProgressBoard:

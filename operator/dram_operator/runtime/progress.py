@@ -15,7 +15,7 @@ from dram_operator.errors import OperatorError
 from dram_operator.runtime.board import ProgressBoard
 from dram_operator.runtime.cache import Cache, Key
 from dram_operator.runtime.tokens import Caller, Tokens
-from dram_workers.stages import Progress
+from dram_workers.results import Progress
 
 LARGEST_BODY = 64 * 1024
 

@@ -9,7 +9,8 @@ from typing import Self
 
 from dram_operator.core.jobs import CONFIG_ANNOTATION, CONTAINER, JOB_LABEL, STAGE_LABEL
 from dram_operator.core.observed import Attempt
-from dram_workers.stages import STAGE_CONFIG, StageMessage
+from dram_workers.results import StageMessage
+from dram_workers.stages import STAGE_CONFIG
 from tests.cluster.api import Api, ApiError, Object
 from tests.operator.core.world import result_of
 

@@ -43,7 +43,11 @@ def test_the_audit_log_of_an_eventful_run_equals_the_roles(
         job = wait_for(api, namespace, "eventful", "Succeeded", "Unknown", "QuotaExceeded")
         wait_until(lambda: "requested: pods" in message(api, namespace), "the refusal of the pods to be told")
         api.delete("ResourceQuota", "few", namespace)
-        wait_until(lambda: train_phase(api, namespace) == ["Running"], "the training pod to run", explain=lambda: tell(api, namespace))
+        wait_until(
+            lambda: train_phase(api, namespace) == ["Running"],
+            "the training pod to run",
+            explain=lambda: tell(api, namespace),
+        )
         api.patch("DistillationJob", "eventful", namespace, {"spec": {"suspend": True}})
         job = wait_for(api, namespace, "eventful", "Reconciling", "False", "Suspended")
         held.clear()

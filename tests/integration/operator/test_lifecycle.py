@@ -3,7 +3,7 @@
 from itertools import pairwise
 
 import dram_workers.errors as worker_errors
-from dram_workers.stages import StageMessage
+from dram_workers.results import StageMessage
 from tests.builders import a_job
 from tests.cluster.api import Api, wait_until
 from tests.cluster.controlplane import ControlPlane

@@ -11,7 +11,7 @@ import pytest
 
 from dram_operator.core.jobs import PROGRESS_AUDIENCE
 from dram_operator.runtime.cache import Key
-from dram_workers.stages import Progress
+from dram_workers.results import Progress
 from tests.builders import a_job
 from tests.cluster.api import Api, wait_until
 from tests.cluster.controlplane import ControlPlane

@@ -14,7 +14,8 @@ from dram_operator.api.status import (
     StageStatus,
     VariantStatus,
 )
-from dram_workers.stages import GateRow, Measure, Output, StageKind, StageResult
+from dram_workers.results import GateRow, Measure, Output, StageResult
+from dram_workers.stages import StageKind
 
 NOW = "2026-01-01T00:00:00Z"
 DIGEST = "sha256:" + "ab" * 32

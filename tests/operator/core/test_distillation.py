@@ -9,7 +9,8 @@ from dram_operator.api.status import StageState
 from dram_operator.core.installation import Installation
 from dram_operator.core.observed import PodView
 from dram_workers.errors import ExitCode
-from dram_workers.stages import Measure, StageMessage, StageResult, TrainConfig
+from dram_workers.results import Measure, StageMessage, StageResult
+from dram_workers.stages import TrainConfig
 from tests.builders import AJob, a_job
 from tests.operator.core.world import GOOD_SCORES, INSTALLATION, World
 

@@ -4,7 +4,8 @@ import pytest
 
 from dram_operator.api.spec import DeviceGate, Gates, PerformanceGate, QualityGate
 from dram_operator.core.gates import DEFAULT_KL_LIMITS, Evidence, decide_gates, worst_verdict
-from dram_workers.stages import GateRow, GgufType, Measure
+from dram_workers.results import GateRow, Measure
+from dram_workers.stages import GgufType
 
 
 def evidence(*measures: Measure, parameters: int | None = None) -> Evidence:

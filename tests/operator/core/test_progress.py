@@ -3,7 +3,7 @@
 from datetime import timedelta
 
 from dram_operator.core.observed import ProgressView
-from dram_workers.stages import Progress
+from dram_workers.results import Progress
 from tests.builders import a_job
 from tests.operator.core.world import START, World
 

@@ -6,7 +6,7 @@ from hypothesis import strategies as st
 
 from dram_operator.core.observed import PodView
 from dram_workers.errors import ExitCode
-from dram_workers.stages import StageMessage
+from dram_workers.results import StageMessage
 from tests.builders import a_job
 from tests.operator.core.world import World
 

@@ -10,7 +10,8 @@ from dram_operator.api.status import DistillationJobStatus, StageStatus
 from dram_operator.core.distillation import decide
 from dram_operator.core.installation import Installation
 from dram_operator.core.observed import Attempt, AttemptView, Decision, Observed, PodView, ProgressView
-from dram_workers.stages import Measure, Output, StageKind, StageMessage, StageResult
+from dram_workers.results import Measure, Output, StageMessage, StageResult
+from dram_workers.stages import StageKind
 
 START = datetime(2030, 1, 1, tzinfo=UTC)
 INSTALLATION = Installation(image="dram-worker:1")

@@ -9,7 +9,7 @@ from dram_operator.adapters.resources import DISTILLATION_JOBS
 from dram_operator.runtime.board import ProgressBoard
 from dram_operator.runtime.cache import Cache, Key
 from dram_operator.runtime.metrics import Metrics
-from dram_workers.stages import Progress
+from dram_workers.results import Progress
 from tests.operator.runtime.objects import a_job
 
 KEY = Key("ns", "bot")

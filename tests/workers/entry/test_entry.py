@@ -10,7 +10,8 @@ import pytest
 
 from dram_workers.entry import perform, stage_module
 from dram_workers.errors import ExitCode, WorkerReason
-from dram_workers.stages import Progress, StageKind
+from dram_workers.results import Progress
+from dram_workers.stages import StageKind
 from dram_workers.store.manifest import digest_of
 from tests.cluster.s3 import S3Server
 from tests.models import support_rows, write_jsonl

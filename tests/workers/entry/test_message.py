@@ -6,7 +6,7 @@ from pathlib import Path
 import pytest
 
 from dram_workers.message import MESSAGE_BYTES, TERMINATION_LOG, fit, write_message
-from dram_workers.stages import Output, StageMessage, StageResult
+from dram_workers.results import Output, StageMessage, StageResult
 
 
 def largest_result() -> StageResult:

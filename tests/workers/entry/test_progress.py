@@ -13,7 +13,8 @@ from typing import Any
 import pytest
 
 from dram_workers.progress import BODY_BYTES, PROGRESS_FILE, FileReporter, LoggingReporter, open_reporter
-from dram_workers.stages import STAGE_CONFIG, Progress, StageConfig
+from dram_workers.results import Progress
+from dram_workers.stages import STAGE_CONFIG, StageConfig
 from tests.cluster.pki import Authority
 from tests.workers.running import a_stage
 

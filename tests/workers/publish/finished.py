@@ -12,16 +12,8 @@ from typing import Any, Literal
 from dram_workers.context import StageContext, StageOutcome
 from dram_workers.inputs import FetchedInputs
 from dram_workers.publish import recheck, run
-from dram_workers.stages import (
-    STAGE_CONFIG,
-    GateRow,
-    Input,
-    Measure,
-    Output,
-    PublishConfig,
-    StageConfig,
-    StageResult,
-)
+from dram_workers.results import GateRow, Measure, Output, StageResult
+from dram_workers.stages import STAGE_CONFIG, Input, PublishConfig, StageConfig
 from dram_workers.store.folder import FolderStore
 from dram_workers.store.objects import ObjectStore
 from dram_workers.store.stage import publish_result, stage_folder

@@ -9,7 +9,7 @@ import yaml
 
 from dram_workers.publish.figures import bounds, duration, file_size, quantity
 from dram_workers.publish.report import gauge
-from dram_workers.stages import GateRow
+from dram_workers.results import GateRow
 from tests.workers.publish.finished import QUESTIONS, FinishedRun
 
 ADDRESSES = {"src", "href", "xlink:href", "action", "data", "poster", "srcset"}

@@ -13,7 +13,8 @@ from dram_workers.context import StageContext, StageOutcome
 from dram_workers.errors import BadInput, StageError, WorkerReason
 from dram_workers.inputs import SOURCES_FILE, FetchedInputs
 from dram_workers.resolve import run
-from dram_workers.stages import STAGE_CONFIG, Execution, Input, Output, ResolveConfig, StageResult
+from dram_workers.results import Output, StageResult
+from dram_workers.stages import STAGE_CONFIG, Execution, Input, ResolveConfig
 from dram_workers.store.folder import FolderStore
 from dram_workers.store.manifest import digest_of
 from tests.models import support_rows, write_jsonl, write_tokenizer

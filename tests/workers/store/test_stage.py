@@ -8,14 +8,8 @@ import pytest
 
 from dram_workers.context import StageOutcome
 from dram_workers.errors import BadInput
-from dram_workers.stages import (
-    STAGE_CONFIG,
-    Input,
-    Measure,
-    Output,
-    StageConfig,
-    StageResult,
-)
+from dram_workers.results import Measure, Output, StageResult
+from dram_workers.stages import STAGE_CONFIG, Input, StageConfig
 from dram_workers.store.manifest import digest_of
 from dram_workers.store.objects import ObjectStore
 from dram_workers.store.stage import find_result, publish_result, read_manifest

@@ -14,7 +14,8 @@ from dram_workers.context import StageContext, StageOutcome
 from dram_workers.errors import BadInput, Interrupted, Transient, WorkerReason
 from dram_workers.golden import read_golden
 from dram_workers.intervals import quantile, quantile_bounds, ratio_bounds
-from dram_workers.stages import BenchConfig, Measure
+from dram_workers.results import Measure
+from dram_workers.stages import BenchConfig
 
 PROCESSES = 3
 """Fresh processes that share the timings: loading and memory are seen more than once, at little cost."""

@@ -17,7 +17,8 @@ from dram_workers.data.sources import Record, read_source
 from dram_workers.data.tokenizer import ChatTokenizer
 from dram_workers.errors import BadInput, Interrupted, WorkerReason
 from dram_workers.golden import read_golden
-from dram_workers.stages import DataConfig, DataIdentity, StageResult
+from dram_workers.results import StageResult
+from dram_workers.stages import DataConfig, DataIdentity
 from dram_workers.store.stage import output_folder
 
 SYNTHETIC = "synthetic"

@@ -13,7 +13,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from dram_workers.intervals import ratio_bounds
-from dram_workers.stages import Measure
+from dram_workers.results import Measure
 
 ENOUGH_ANSWERS = 8
 """With fewer held-out answers the golden references join them: a mean over less says little."""

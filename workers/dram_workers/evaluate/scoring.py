@@ -12,7 +12,8 @@ from dram_workers.errors import BadInput, WorkerReason
 from dram_workers.evaluate.claims import same_figures, same_polarity
 from dram_workers.golden import GoldenItem
 from dram_workers.intervals import mean_bounds, proportion_bounds, ratio_bounds
-from dram_workers.stages import EvaluateIdentity, Measure
+from dram_workers.results import Measure
+from dram_workers.stages import EvaluateIdentity
 
 HARD_CHECKS = ("figures", "negation", "exact", "contains", "regex")
 """Checks that make an answer wrong whatever its similarity: the item's score is then 0."""

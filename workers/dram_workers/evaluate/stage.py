@@ -19,7 +19,8 @@ from dram_workers.evaluate.subjects import Examined, FileSubject, FloatSubject, 
 from dram_workers.export import exported_file
 from dram_workers.golden import FIELD, GoldenItem, read_golden
 from dram_workers.llamacpp import LlamaModel, LlamaSession
-from dram_workers.stages import EvaluateConfig, EvaluateIdentity, Measure, canonical_json
+from dram_workers.results import Measure
+from dram_workers.stages import EvaluateConfig, EvaluateIdentity, canonical_json
 
 
 @dataclass(frozen=True)

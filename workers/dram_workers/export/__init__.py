@@ -5,7 +5,8 @@ import re
 from pathlib import Path
 
 from dram_workers.context import StageContext, StageOutcome
-from dram_workers.stages import ExportConfig, Measure
+from dram_workers.results import Measure
+from dram_workers.stages import ExportConfig
 
 MIB = 1024 * 1024
 

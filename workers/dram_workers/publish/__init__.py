@@ -6,7 +6,8 @@ from dram_workers.context import StageContext, StageOutcome
 from dram_workers.publish.artifact import artifact_folder, publish_artifact
 from dram_workers.publish.evidence import gather, stage_of
 from dram_workers.publish.retention import prune
-from dram_workers.stages import JobRef, Output, PublishConfig, StageResult
+from dram_workers.results import Output, StageResult
+from dram_workers.stages import JobRef, PublishConfig
 from dram_workers.store.manifest import MANIFEST, digest_of
 from dram_workers.store.stage import RESULT_BYTES
 

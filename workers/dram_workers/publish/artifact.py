@@ -8,7 +8,8 @@ from typing import Any
 from dram_workers.context import StageContext
 from dram_workers.publish.card import CARD, model_card
 from dram_workers.publish.evidence import Evidence
-from dram_workers.stages import JobRef, Output, PublishConfig, PublishVariant, canonical_json
+from dram_workers.results import Output
+from dram_workers.stages import JobRef, PublishConfig, PublishVariant, canonical_json
 from dram_workers.store.manifest import MANIFEST, FileEntry, describe
 
 FORMAT = 1

@@ -5,7 +5,8 @@ from dataclasses import dataclass
 from typing import Any
 
 from dram_workers.context import StageContext
-from dram_workers.stages import Measure, PublishConfig, StageKind
+from dram_workers.results import Measure
+from dram_workers.stages import PublishConfig, StageKind
 from dram_workers.store.manifest import Manifest
 from dram_workers.store.objects import ObjectStore
 from dram_workers.store.stage import output_folder, read_manifest

@@ -1,6 +1,6 @@
 """Numbers as people read them."""
 
-from dram_workers.stages import Measure
+from dram_workers.results import Measure
 
 SHARES = frozenset({"goldenPassRate", "teacherRetention", "topOneAgreement"})
 """Measures that read best as percentages."""

