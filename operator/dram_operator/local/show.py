@@ -132,7 +132,8 @@ def words(view: ProgressView) -> str:
 
 def variants_table(status: DistillationJobStatus) -> Table:
     """The variants, one a row."""
-    table = Table("variant", "size", "golden score", "pass rate", "tokens/s", "gates", title_justify="left")
+    table = Table("variant", "size", "golden score", "pass rate", "tokens/s")
+    table.add_column("gates", overflow="fold")
     for variant in status.variants:
         table.add_row(*_cells(variant, status))
     return table
@@ -155,10 +156,10 @@ def _cells(variant: VariantStatus, status: DistillationJobStatus) -> list[str]:
         return "" if value is None else format(value, form)
 
     failing = [
-        f"{row.gate} {row.verdict}" for row in status.gates if row.variant == variant.name and row.verdict != "Pass"
+        f"{row.verdict}: {row.gate}" for row in status.gates if row.variant == variant.name and row.verdict != "Pass"
     ]
     size = "" if variant.size_bytes is None else f"{variant.size_bytes / MIB:.0f} MiB"
-    gates = f"{variant.gate}: {', '.join(failing)}" if failing else variant.gate
+    gates = "\n".join(failing) or variant.gate
     return [
         variant.name, size, score("goldenScore", ".3f"), score("goldenPassRate", ".2f"), score("tokensPerSecond", ".0f"),
         gates,

@@ -8,7 +8,7 @@ from rich.console import Console
 from dram_operator.api.status import DistillationJobStatus, StageState, StageStatus, VariantStatus
 from dram_operator.core.observed import ProgressView
 from dram_operator.local.show import LiveBar, PlainLines, describe, files_of, variants_table
-from dram_workers.stages import GateRow, Progress
+from dram_workers.results import GateRow, Progress
 
 START = datetime(2030, 1, 1, tzinfo=UTC)
 
@@ -84,7 +84,7 @@ def test_the_table_shows_what_failed() -> None:
     )
     out = io.StringIO()
     Console(file=out, width=200).print(variants_table(DistillationJobStatus(variants=(variant,), gates=(row,))))
-    for words in ("q8", "50 MiB", "0.912", "Fail: quality.minGoldenPassRate Inconclusive"):
+    for words in ("q8", "50 MiB", "0.912", "Inconclusive: quality.minGoldenPassRate"):
         assert words in out.getvalue()
 
 

@@ -62,7 +62,7 @@ class TinyJob:
 
 
 def write_tiny_job(folder: Path, teacher: Path) -> TinyJob:
-    """Write the data of a job that distils `teacher` into two layers, in plain paths beside its manifest."""
+    """Write the data of a job that distils `teacher` into two layers, by plain paths."""
     folder.mkdir(parents=True, exist_ok=True)
     write_jsonl(folder / "train.jsonl", support_rows(48))
     write_jsonl(
@@ -72,7 +72,7 @@ def write_tiny_job(folder: Path, teacher: Path) -> TinyJob:
         a_job()
         .named("tiny")
         .having("spec.teacher.uri", str(teacher))
-        .having("spec.dataset", {"sources": [{"uri": "train.jsonl"}], "maxLength": 64})
+        .having("spec.dataset", {"sources": [{"uri": str(folder / "train.jsonl")}], "maxLength": 64})
         .having("spec.golden", {"uri": "golden.jsonl", "maxTokens": 8, "minSimilarity": 0.9})
         .having("spec.storage", {"uri": "s3://tiny/store"})
         .having("spec.retries", 0)
