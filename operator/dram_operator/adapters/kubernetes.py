@@ -129,7 +129,8 @@ class Kubernetes:
 
 async def load_configuration(kubeconfig: Path | None) -> client.Configuration:
     """Read the credentials; ConfigException when there are none."""
-    configuration = client.Configuration()
+    # Looking for proxies and .netrc costs a thread hop a request; a proxy named in the kubeconfig is still used.
+    configuration = client.Configuration(client_session_kwargs={"trust_env": False})
     if kubeconfig is not None:
         await config.load_kube_config(str(kubeconfig), client_configuration=configuration, persist_config=False)  # type: ignore[no-untyped-call]
         return configuration
