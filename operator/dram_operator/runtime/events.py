@@ -5,7 +5,7 @@ import hashlib
 import logging
 from collections import OrderedDict
 from collections.abc import Callable
-from datetime import UTC, datetime
+from datetime import datetime
 from typing import NamedTuple
 
 from dram_operator.adapters.kubernetes import Kubernetes
@@ -117,8 +117,3 @@ def manifest(involved: Object, event: JobEvent, at: datetime, instance: str) -> 
         "reportingComponent": "dram-operator",
         "reportingInstance": instance,
     }
-
-
-def now_utc() -> datetime:
-    """The wall clock."""
-    return datetime.now(UTC)

@@ -15,6 +15,9 @@ OBJECT = ["namespace", "name"]
 RECONCILE_BUCKETS = (0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1, 2.5, 10)
 """Seconds: a reconcile without a write takes about 1 ms, one with three writes about 20 ms."""
 
+LOSS_TERMS = {"loss": "total", "soft": "soft", "hard": "hard"}
+"""The figures that training reports, as values of the label `term`."""
+
 
 class Metrics:
     """The operator's own counters, and the series of its jobs."""
@@ -97,11 +100,9 @@ class JobCollector(Collector):
         report = self._board.latest(Key(*name))
         if report is None:
             return
-        for term, value in report.metrics.items():
-            if term == "loss":
-                loss.add_metric([*name, "total"], value)
-            elif term.endswith("Loss"):
-                loss.add_metric([*name, term.removesuffix("Loss")], value)
+        for figure, term in LOSS_TERMS.items():
+            if figure in report.metrics:
+                loss.add_metric([*name, term], report.metrics[figure])
         if "tokens" in report.metrics:
             tokens.add_metric(name, report.metrics["tokens"])
 

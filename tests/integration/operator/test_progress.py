@@ -71,7 +71,7 @@ def post(replica: Replica, token: str | None, authority: Path, body: bytes) -> i
 
 
 def a_report(step: int = 30, stage: str = "train", attempt: int = 1) -> bytes:
-    metrics = {"loss": 1.5, "kdLoss": 1.25, "tokens": 4096.0, "checkpointStep": 20.0}
+    metrics = {"loss": 1.5, "soft": 1.25, "tokens": 4096.0, "checkpointStep": 20.0}
     report = Progress(stage=stage, attempt=attempt, step=step, total_steps=120, metrics=metrics)
     return report.model_dump_json(by_alias=True).encode()
 
@@ -100,7 +100,7 @@ def test_a_training_pod_reports_and_status_tells(site: Site) -> None:
     status = wait_until(lambda: _progress(site, "bot", 30), "the progress to reach status")
     assert (status["progress"]["totalSteps"], status["progress"]["loss"]) == (120, 1.5)
     assert status["checkpoint"]["step"] == 20
-    assert site.sample("dram_job_loss", "bot", term="kd") == 1.25
+    assert site.sample("dram_job_loss", "bot", term="soft") == 1.25
     assert site.sample("dram_job_tokens_total", "bot") == 4096.0
     ratio = site.sample("dram_job_progress_ratio", "bot")
     assert ratio is not None

@@ -39,7 +39,7 @@ def a_site() -> tuple[Cache, ProgressBoard, Metrics]:
 def test_a_jobs_series_follow_its_status_and_its_reports() -> None:
     cache, board, metrics = a_site()
     cache.apply(DISTILLATION_JOBS, a_job(**STATUS))
-    told = {"loss": 2.0, "kdLoss": 1.5, "tokens": 512.0, "other": 1.0}
+    told = {"loss": 2.0, "soft": 1.5, "tokens": 512.0, "other": 1.0}
     board.post(KEY, Progress(stage="train", attempt=1, step=1, total_steps=2, metrics=told))
     text = scrape(metrics)
     for line in (
@@ -50,7 +50,7 @@ def test_a_jobs_series_follow_its_status_and_its_reports() -> None:
         'dram_variant_size_bytes{name="bot",namespace="ns",variant="q8"} 1000.0',
         'dram_variant_score{metric="goldenScore",name="bot",namespace="ns",variant="q8"} 0.9',
         'dram_job_loss{name="bot",namespace="ns",term="total"} 2.0',
-        'dram_job_loss{name="bot",namespace="ns",term="kd"} 1.5',
+        'dram_job_loss{name="bot",namespace="ns",term="soft"} 1.5',
         'dram_job_tokens_total{name="bot",namespace="ns"} 512.0',
         'dram_operator_queue_depth{kind="DistillationJob"} 3.0',
     ):

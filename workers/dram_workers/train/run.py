@@ -91,7 +91,8 @@ class Run:
         self.step, self.tokens = int(row["step"]), self.tokens + tokens
         if self.rank == 0:
             shown = {name: row[name] for name in ("loss", "soft", "hard", "learningRate", "gradNorm")}
-            extra = {"tokensPerSecond": self.tokens_per_second, "checkpointStep": float(self.checkpoint_step)}
+            extra = {"tokens": float(self.tokens), "tokensPerSecond": self.tokens_per_second}
+            extra["checkpointStep"] = float(self.checkpoint_step)
             self.reporter.report(self.step, self.plan.total_steps, shown | extra)
 
     @property
