@@ -115,7 +115,17 @@ def build(name: str) -> str:
         file = str(ROOT / "images" / name / "Dockerfile")
         how = ["--isolation", "chroot", "--network", "host", "--layers", "--pull-never"]
         buildah("bud", *how, *_settings(), "--file", file, "--tag", image, str(ROOT))
+        _forget_older(image)
     return image
+
+
+def _forget_older(image: str) -> None:
+    """Take the names from earlier builds; layers that the cache still uses stay."""
+    repository = image.rsplit(":", 1)[0]
+    names = buildah("images", "--format", "{{.Name}}:{{.Tag}}", "--filter", f"reference={repository}").split()
+    for name in names:
+        if name != image:
+            buildah("rmi", name, quiet=True)
 
 
 def build_pause() -> str:

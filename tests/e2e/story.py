@@ -2,7 +2,6 @@
 
 import json
 from dataclasses import dataclass
-from typing import Any
 
 from tests.builders import AJob
 from tests.cluster.api import Api, Object, wait_until
@@ -132,9 +131,18 @@ class Story:
             lambda: not self.children(), "the children to go", explain=lambda: json.dumps(_names(self.children()))
         )
 
-    def artifacts(self) -> dict[str, Any]:
-        """Digest of every variant, as the status tells."""
-        return {variant["name"]: variant.get("sha256") for variant in self.status()["variants"]}
+    def artifacts(self) -> dict[str, str]:
+        """Digest of every variant's model file, read from the published manifest that the status names."""
+        return {
+            variant["name"]: next(file["sha256"] for file in manifest["files"] if file["path"].endswith(".gguf"))
+            for variant in self.status()["variants"]
+            for manifest in [json.loads(self.read(f"{variant['uri']}/manifest.json"))]
+        }
+
+    def read(self, uri: str) -> bytes:
+        """An object of the store, by its full URI."""
+        bucket, key = uri.removeprefix("s3://").split("/", 1)
+        return self.s3.client().get_object(Bucket=bucket, Key=key)["Body"].read()
 
     def explain(self) -> str:
         """Conditions, stages, events and the last words of the pods."""

@@ -22,6 +22,11 @@ def says(condition: Object, *words: str) -> bool:
     return True
 
 
+def cores(quantity: str) -> float:
+    """CPU cores of a Kubernetes quantity."""
+    return float(quantity[:-1]) / 1000 if quantity.endswith("m") else float(quantity)
+
+
 def test_a_worker_above_its_memory_limit(story: Story) -> None:
     tight = {"requests": {"cpu": "50m", "memory": "100Mi"}, "limits": {"memory": "150Mi"}}
     story.apply(one_attempt(story).having("spec.podTemplate.resources", {"default": SMALL, "train": tight}))
@@ -51,23 +56,23 @@ def test_no_node_fits(story: Story) -> None:
     says(story.wait_reason("Unschedulable", "DataReady"), "node")
     condition = story.wait_failed()
 
-    assert condition["reason"] == "PendingDeadlineExceeded"
-    assert says(condition, "spec.pendingDeadlineSeconds")
+    assert condition["reason"] == "Unschedulable"
+    assert says(condition, "node", "waited 20 s", "spec.pendingDeadlineSeconds")
     assert story.pods("resolve") == []
 
 
 def test_half_of_a_gang_is_placed(story: Story) -> None:
-    selector = {"matchLabels": {"dram.dev/job": story.name, "dram.dev/kind": "train"}}
-    # All nodes share this label, so a second training pod fits nowhere.
-    alone = {"labelSelector": selector, "topologyKey": "kubernetes.io/os"}
-    affinity = {"podAntiAffinity": {"requiredDuringSchedulingIgnoredDuringExecution": [alone]}}
-    job = one_attempt(story).having("spec.podTemplate.affinity", affinity).having("spec.pendingDeadlineSeconds", 20)
-    story.apply(job)
+    node = story.api.list("Node")[0]
+    most_of_a_node = f"{int(cores(node['status']['allocatable']['cpu']) * 550)}m"
+    large = {"requests": {"cpu": most_of_a_node, "memory": "256Mi"}, "limits": {"memory": "3Gi"}}
+    here = {"kubernetes.io/hostname": node["metadata"]["name"]}
+    job = one_attempt(story).having("spec.podTemplate.resources", {"default": SMALL, "train": large})
+    story.apply(job.having("spec.podTemplate.nodeSelector", here).having("spec.pendingDeadlineSeconds", 20))
 
     condition = story.wait_failed()
 
-    assert condition["reason"] in {"GangIncomplete", "PendingDeadlineExceeded"}
-    assert says(condition, "1 of 2", "spec.pendingDeadlineSeconds")
+    assert condition["reason"] == "GangIncomplete", story.explain()
+    assert says(condition, "1 of 2", "waited 20 s", "spec.pendingDeadlineSeconds")
     assert story.pods("train") == []
 
 
@@ -86,7 +91,8 @@ def test_the_namespace_refuses_the_pods(story: Story, kind: str, spec: dict[str,
     says(story.wait_reason("QuotaExceeded", "DataReady"), "refusing" if kind == "ResourceQuota" else "64Mi")
     condition = story.wait_failed()
 
-    assert condition["reason"] in {"QuotaExceeded", "PendingDeadlineExceeded"}
+    assert condition["reason"] == "QuotaExceeded"
+    assert says(condition, "spec.podTemplate.resources", "waited 30 s")
 
 
 def test_the_store_refuses_the_credentials(story: Story) -> None:
