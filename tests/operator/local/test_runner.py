@@ -7,43 +7,13 @@ import shutil
 import signal
 import subprocess
 import sys
-from collections.abc import Iterator
 from pathlib import Path
+from typing import Self
 
 import psutil
-import pytest
 
 from tests.models import support_rows, write_jsonl
-from tests.operator.local.tiny import TinyJob, write_tiny_job
-
-RESULTS_AFTER_DATA = ("train", "export", "evaluate", "bench", "publish")
-
-
-@pytest.fixture(scope="module")
-def finished(tmp_path_factory: pytest.TempPathFactory, teacher: Path) -> TinyJob:
-    """A job that ran undisturbed. Copy it to change it."""
-    job = write_tiny_job(tmp_path_factory.mktemp("finished"), teacher)
-    result = job.run()
-    assert result.exit_code == 0, result.output
-    return job
-
-
-@pytest.fixture
-def again(finished: TinyJob, tmp_path: Path) -> TinyJob:
-    """The finished job in a folder of its own; it still learns from the same file."""
-    shutil.copytree(finished.folder, tmp_path / "job")
-    return TinyJob(tmp_path / "job", finished.job)
-
-
-@pytest.fixture
-def prepared(again: TinyJob) -> TinyJob:
-    """The finished job as it was before its training: with data, without anything later."""
-    for kind in RESULTS_AFTER_DATA:
-        shutil.rmtree(again.root / "stages" / kind)
-    shutil.rmtree(again.root / "artifacts")
-    shutil.rmtree(again.root / "checkpoints", ignore_errors=True)
-    (again.root / "status.json").unlink()
-    return again
+from tests.operator.local.tiny import TinyJob
 
 
 def sha256(file: Path) -> str:
@@ -70,34 +40,41 @@ class Disturbed:
     def __init__(self, job: TinyJob) -> None:
         command = [sys.executable, "-m", "dram_operator.cli", "run", "-f", str(job.manifest)]
         self.job = job
-        self.process = subprocess.Popen(
-            [*command, "--workdir", str(job.workdir)], stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True
-        )
+        self.log = job.folder / "disturbed.log"
+        with self.log.open("ab") as log:
+            command += ["--workdir", str(job.workdir)]
+            self.process = subprocess.Popen(command, stdout=log, stderr=subprocess.STDOUT)
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        """Wait for the end; a test that failed in between asks for it."""
+        if sys.exc_info()[0]:
+            self.process.send_signal(signal.SIGINT)
+        self.process.wait()
 
     def until_step(self, step: int) -> None:
         """Wait for the training's progress to reach a step."""
         while True:
-            assert self.process.poll() is None, self.process.stdout and self.process.stdout.read()
-            for file in self.job.root.glob(".attempts/*train*/progress.jsonl"):
-                lines = file.read_bytes().splitlines()
-                if lines and json.loads(lines[-1])["step"] >= step:
-                    return
+            assert self.process.poll() is None, self.log.read_text()
+            if self._steps() >= step:
+                return
             try:
                 self.process.wait(timeout=0.02)
             except subprocess.TimeoutExpired:
                 continue
 
+    def _steps(self) -> int:
+        """Steps that this run has trained so far."""
+        lock = self.job.root / ".lock"
+        if not lock.exists() or lock.read_text().split()[:1] != [str(self.process.pid)]:
+            return 0
+        reports = [file.read_bytes().splitlines() for file in self.job.root.glob(".attempts/*train*/progress.jsonl")]
+        return max((json.loads(lines[-1])["step"] for lines in reports if lines), default=0)
+
     def descendants(self) -> list[psutil.Process]:
         return list(psutil.Process(self.process.pid).children(recursive=True))
-
-
-@pytest.fixture
-def disturbed(prepared: TinyJob) -> Iterator[Disturbed]:
-    run = Disturbed(prepared)
-    yield run
-    if run.process.poll() is None:
-        run.process.send_signal(signal.SIGINT)
-    run.process.communicate()
 
 
 def test_a_run_ends_with_files_that_are_what_the_status_says(finished: TinyJob) -> None:
@@ -137,9 +114,10 @@ def test_a_new_export_runs_only_what_follows_from_it(again: TinyJob) -> None:
 def test_another_golden_file_runs_only_evaluation_and_later(again: TinyJob) -> None:
     rows = support_rows(9, offset=200)
     write_jsonl(again.folder / "golden.jsonl", [{"id": str(n), "prompt": row["prompt"]} for n, row in enumerate(rows)])
-    result = again.run()
+    changed = again.having("spec.golden.uri", "golden.jsonl")
+    result = changed.run()
     assert result.exit_code == 0, result.output
-    ran = stages_that_ran(again)
+    ran = stages_that_ran(changed)
     assert {"evaluate-teacher", "evaluate-student", "evaluate-gguf-q8-0"} <= ran
     assert ran.isdisjoint({"data", "train", "export-gguf-q8-0"})
 
@@ -155,56 +133,44 @@ def test_a_failed_gate_has_its_own_exit_code_and_releases_nothing(again: TinyJob
     assert (strict.root / "report.html").exists()
 
 
-def test_a_bucket_mapped_to_a_folder_runs_the_manifest_of_a_cluster(prepared: TinyJob) -> None:
-    bucket = prepared.folder / "bucket"
-    bucket.mkdir()
-    for name in ("train.jsonl", "golden.jsonl"):
-        shutil.copy(prepared.folder / name, bucket)
-    job = (
-        prepared.having("spec.dataset.sources[0].uri", "s3://models/train.jsonl")
-        .having("spec.golden.uri", "s3://models/golden.jsonl")
-        .having("spec.storage", {"uri": "s3://models/dram"})
-        .having("spec.training.maxSteps", 1)
-    )
+def test_a_bucket_mapped_to_a_folder_runs_the_manifest_of_a_cluster(again: TinyJob) -> None:
+    bucket = again.folder / "bucket"
+    shutil.move(again.root, bucket / "dram")
+    shutil.copy(again.folder / "golden.jsonl", bucket)
+    job = again.having("spec.golden.uri", "s3://models/golden.jsonl").having("spec.storage.uri", "s3://models/dram")
     result = job.run("--map", f"s3://models={bucket}")
     assert result.exit_code == 0, result.output
-    assert job.status()["variants"][0]["uri"].startswith("s3://models/dram/artifacts/default/tiny/")
-    assert list((bucket / "dram" / "artifacts").rglob("*.gguf"))
+    assert stages_that_ran(job) == {"resolve", "publish"}
+    digest = job.status()["variants"][0]["sha256"]
+    assert job.status()["variants"][0]["uri"] == f"s3://models/dram/artifacts/default/tiny/gguf-q8-0/{digest}"
+    assert list((bucket / "dram/artifacts/default/tiny/gguf-q8-0" / digest).glob("*.gguf"))
     assert (job.root / "report.html").exists()
+    assert not (job.root / "stages").exists()
 
 
-def test_a_killed_run_goes_on_at_its_checkpoint_and_ends_with_the_same_student(
-    finished: TinyJob, disturbed: Disturbed
+def test_killed_and_interrupted_it_ends_with_the_files_of_the_undisturbed_run(
+    finished: TinyJob, untrained: TinyJob
 ) -> None:
-    disturbed.until_step(3)
-    orphans = disturbed.descendants()
-    disturbed.process.kill()
-    disturbed.process.wait()
-    result = disturbed.job.run()
-    assert result.exit_code == 0, result.output
-    assert [orphan for orphan in orphans if orphan.is_running()] == []
-    assert student_digests(disturbed.job) == student_digests(finished)
-    assert gguf_digests(disturbed.job) == gguf_digests(finished)
+    with Disturbed(untrained) as run:
+        run.until_step(15)
+        refused = untrained.run()
+        assert refused.exit_code == 4
+        assert f"process {run.process.pid} is at work here" in refused.output
+        orphans = run.descendants()
+        run.process.kill()
 
-
-def test_ctrl_c_saves_a_checkpoint_and_the_next_run_goes_on_from_it(finished: TinyJob, disturbed: Disturbed) -> None:
-    disturbed.until_step(3)
-    workers = disturbed.descendants()
-    os.kill(disturbed.process.pid, signal.SIGINT)
-    output, _ = disturbed.process.communicate()
-    assert disturbed.process.returncode == 130, output
+    with Disturbed(untrained) as run:
+        run.until_step(40)
+        assert [orphan for orphan in orphans if orphan.is_running()] == []
+        workers = run.descendants()
+        os.kill(run.process.pid, signal.SIGINT)
+    assert run.process.returncode == 130
     assert [worker for worker in workers if worker.is_running()] == []
-    status = disturbed.job.status()
+    status = untrained.status()
     assert {c["type"]: c["reason"] for c in status["conditions"]}["Succeeded"] == "Suspended"
-    steps = [int(folder.name) for folder in (disturbed.job.root / "checkpoints").glob("*/*")]
-    assert max(steps) >= 3
-    result = disturbed.job.run()
+    assert max(int(folder.name) for folder in (untrained.root / "checkpoints").glob("*/*")) >= 40
+
+    result = untrained.run()
     assert result.exit_code == 0, result.output
-    assert student_digests(disturbed.job) == student_digests(finished)
-
-
-def test_two_runs_never_work_in_one_folder(disturbed: Disturbed) -> None:
-    disturbed.until_step(1)
-    result = disturbed.job.run()
-    assert result.exit_code == 4
-    assert f"process {disturbed.process.pid} is at work here" in result.output
+    assert student_digests(untrained) == student_digests(finished)
+    assert gguf_digests(untrained) == gguf_digests(finished)

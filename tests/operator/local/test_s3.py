@@ -17,15 +17,21 @@ def on_s3(tiny_job: TinyJob, s3_server: S3Server, monkeypatch: pytest.MonkeyPatc
     return tiny_job.having("spec.storage", {**storage, "pathStyle": True})
 
 
-def test_a_run_keeps_everything_in_the_bucket(on_s3: TinyJob, s3_server: S3Server) -> None:
-    result = on_s3.having("spec.training.maxSteps", 1).run()
+def test_a_run_finds_and_leaves_everything_in_the_bucket(
+    on_s3: TinyJob, finished: TinyJob, s3_server: S3Server
+) -> None:
+    storage = on_s3.job.spec["storage"]
+    bucket, _, prefix = storage["uri"].removeprefix("s3://").partition("/")
+    s3_server.upload(bucket, f"{prefix}/stages", finished.root / "stages")
+    job = TinyJob(on_s3.folder, finished.job).having("spec.storage", storage)
+    result = job.run()
     assert result.exit_code == 0, result.output
-    uri = on_s3.status()["variants"][0]["uri"]
-    bucket, _, prefix = uri.removeprefix("s3://").partition("/")
-    listed = s3_server.client().list_objects_v2(Bucket=bucket, Prefix=f"{prefix}/")["Contents"]
+    assert {stage for stage, reason in job.reasons().items() if reason == "Completed"} == {"resolve", "publish"}
+    folder = job.status()["variants"][0]["uri"].removeprefix(f"s3://{bucket}/")
+    listed = s3_server.client().list_objects_v2(Bucket=bucket, Prefix=f"{folder}/")["Contents"]
     assert any(entry["Key"].endswith(".gguf") for entry in listed)
-    assert (on_s3.root / "report.html").exists()
-    assert not (on_s3.root / "stages").exists()
+    assert (job.root / "report.html").exists()
+    assert not (job.root / "stages").exists()
 
 
 def test_wrong_credentials_are_told_at_once(on_s3: TinyJob, monkeypatch: pytest.MonkeyPatch) -> None:

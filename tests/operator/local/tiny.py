@@ -12,7 +12,8 @@ from dram_operator.cli import main
 from tests.builders import AJob, a_job
 from tests.models import support_rows, write_jsonl
 
-STEPS = 6
+STEPS = 100
+"""Enough that a run can be disturbed while it trains; each takes a few hundredths of a second."""
 
 
 @dataclass
@@ -73,10 +74,10 @@ def write_tiny_job(folder: Path, teacher: Path) -> TinyJob:
         .named("tiny")
         .having("spec.teacher.uri", str(teacher))
         .having("spec.dataset", {"sources": [{"uri": str(folder / "train.jsonl")}], "maxLength": 64})
-        .having("spec.golden", {"uri": "golden.jsonl", "maxTokens": 8, "minSimilarity": 0.9})
+        .having("spec.golden", {"uri": str(folder / "golden.jsonl"), "maxTokens": 8, "minSimilarity": 0.9})
         .having("spec.storage", {"uri": "s3://tiny/store"})
         .having("spec.retries", 0)
-        .with_training(maxSteps=STEPS, batchTokens=256, precision="FP32", checkpoint={"everySteps": 2})
+        .with_training(maxSteps=STEPS, batchTokens=256, precision="FP32", checkpoint={"everySteps": 10})
     )
     del job.spec["storage"]
     return TinyJob(folder, job)
