@@ -70,6 +70,13 @@ def post(replica: Replica, token: str | None, authority: Path, body: bytes) -> i
         return error.code
 
 
+def fetch(replica: Replica, path: str) -> tuple[int, str]:
+    """Ask the plain listener of a replica."""
+    url = f"http://127.0.0.1:{replica.operator.metrics_port}/{path}"
+    with urllib.request.urlopen(url, timeout=30) as answer:
+        return int(answer.status), answer.read().decode()
+
+
 def a_report(step: int = 30, stage: str = "train", attempt: int = 1) -> bytes:
     metrics = {"loss": 1.5, "soft": 1.25, "tokens": 4096.0, "checkpointStep": 20.0}
     report = Progress(stage=stage, attempt=attempt, step=step, total_steps=120, metrics=metrics)
@@ -124,6 +131,14 @@ def test_a_standby_passes_reports_on(site: Site) -> None:
     assert site.leader.operator.board.latest(_key(site, "bot")).step == 77  # type: ignore[union-attr]
     assert site.standby.operator.board.latest(_key(site, "bot")) is None
     assert site.post(site.token(site.pod("bot"), "another"), a_report(), site.standby) == 401
+
+
+def test_probes_and_metrics_answer_on_leader_and_standby(site: Site) -> None:
+    for replica, leads in ((site.leader, "1.0"), (site.standby, "0.0")):
+        assert [fetch(replica, path)[0] for path in ("healthz", "readyz")] == [200, 200]
+        status, text = fetch(replica, "metrics")
+        assert (status, f"dram_operator_leader {leads}" in text) == (200, True)
+        assert ('name="bot"' in text) == (leads == "1.0"), "a standby has no series of jobs"
 
 
 @pytest.mark.parametrize(
