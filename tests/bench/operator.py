@@ -205,12 +205,14 @@ def process(operator: str, kubeconfig: Path) -> Iterator[psutil.Process]:
         "DRAM_KUBECONFIG": str(kubeconfig),
         "DRAM_METRICS_PORT": str(port),
         "DRAM_LEASE_NAMESPACE": "default",
-        "DRAM_LEASE_SECONDS": "10",
         "DRAM_IMAGE": "worker:1",
         "DRAM_LOG_LEVEL": "WARNING",
         "PYTHONPATH": str(ROOT),
     }
-    child = subprocess.Popen(ours if operator == OURS else plain, env=os.environ | settings)
+    command = ours if operator == OURS else plain
+    child = subprocess.Popen(
+        command, env=os.environ | settings, stderr=None if operator == OURS else subprocess.DEVNULL
+    )
     try:
         wait_until(lambda: is_ready(port), f"{operator} to be ready")
         yield psutil.Process(child.pid)

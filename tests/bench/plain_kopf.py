@@ -40,7 +40,14 @@ async def reconcile(body: kopf.Body, patch: kopf.Patch, namespace: str | None, *
     for attempt in decision.start:
         for child in children(started, attempt, INSTALLATION):
             await asyncio.to_thread(_create, namespace, child)
-    patch.status.update(decision.status.model_dump(mode="json", by_alias=True, exclude_none=True))
+    patch.status.update(_without_nulls(decision.status.model_dump(mode="json", by_alias=True)))
+
+
+def _without_nulls(value: Any) -> Any:
+    """The API server drops them, and kopf compares what it sent with what came back."""
+    if isinstance(value, dict):
+        return {key: _without_nulls(inner) for key, inner in value.items() if inner is not None}
+    return [_without_nulls(inner) for inner in value] if isinstance(value, list) else value
 
 
 def _create(namespace: str | None, child: dict[str, Any]) -> None:

@@ -19,6 +19,8 @@ log = logging.getLogger(__name__)
 
 RENEWALS = 6
 """Attempts to renew within one lease: one lost answer must not depose a leader."""
+RETRY_SECONDS = 0.5
+"""Between two attempts of a renewal that failed."""
 MARGIN = 2 / 3
 """A leader that could not renew for this share of the lease stops; the rest is for stopping before another starts."""
 
@@ -57,13 +59,26 @@ class Elector:
         """Renew the lease for as long as that works; raises LeaseLost when it no longer does."""
         while True:
             await asyncio.sleep(self._seconds / RENEWALS)
-            left = self._renewed_at + self._seconds * MARGIN - self._clock()
-            try:
-                async with asyncio.timeout(max(0.0, left)):
-                    if not await self._attempt() and self.holder != self.identity:
-                        raise LeaseLost(f"{self.holder} took the lease over")
-            except TimeoutError:
-                raise LeaseLost(f"not renewed for {self._seconds * MARGIN:.0f} s") from None
+            while not await self._renew():
+                if self.holder != self.identity:
+                    raise LeaseLost(f"{self.holder} took the lease over")
+                if self._left <= 0:
+                    raise LeaseLost(f"not renewed for {self._seconds * MARGIN:.0f} s")
+                await asyncio.sleep(min(RETRY_SECONDS, self._left))
+
+    @property
+    def _left(self) -> float:
+        """Seconds in which the lease must be renewed."""
+        return max(0.0, self._renewed_at + self._seconds * MARGIN - self._clock())
+
+    async def _renew(self) -> bool:
+        """One renewal: at first by what is known of the lease, so that it takes one request; given up when it hangs."""
+        try:
+            async with asyncio.timeout(min(self._left, self._seconds / 3)):
+                return await self._attempt(self._lease)
+        except TimeoutError:
+            log.warning("lease not renewed: no answer")
+            return False
 
     async def release(self) -> None:
         """Give the lease back, so that a successor need not wait for its expiry."""
@@ -75,16 +90,16 @@ class Elector:
         except OperatorError as error:
             log.warning("lease not released: %s", error)
 
-    async def _attempt(self) -> bool:
+    async def _attempt(self, known: Object | None = None) -> bool:
         """Take or renew the lease if it is ours to take; False when it is not, or nobody can say."""
         asked_at = self._clock()
         try:
-            lease = await self._read()
+            lease = known or await self._read()
             if not self._may_take(lease):
                 return False
             await self._write(self._claim(lease))
         except (Conflict, NameTaken):
-            return False
+            return await self._attempt() if known else False
         except OperatorError as error:
             log.warning("lease not renewed: %s", error)
             return False
