@@ -7,6 +7,7 @@ from pathlib import Path
 
 import pytest
 
+from tests.cluster.api import wait_until
 from tests.cluster.s3 import S3Server
 from tests.e2e import cluster as clusters
 from tests.e2e import installation as installations
@@ -65,8 +66,10 @@ def story(installation: Installation, tiny_files: S3Server, request: pytest.Fixt
 
 @contextmanager
 def _a_namespace(installation: Installation, store: S3Server, name: str) -> Iterator[Story]:
-    """A namespace that enforces restricted pods, for as long as a block lasts."""
+    """A namespace that enforces restricted pods, for as long as a block lasts; one that a killed run left goes first."""
     api = installation.api
+    api.delete("Namespace", name)
+    wait_until(lambda: api.find("Namespace", name) is None, f"the old namespace {name} to go")
     api.apply({"apiVersion": "v1", "kind": "Namespace", "metadata": {"name": name, "labels": RESTRICTED}})
     secret = {"apiVersion": "v1", "kind": "Secret", "metadata": {"name": "s3", "namespace": name}}
     api.apply({**secret, "stringData": store.owner.environment()})

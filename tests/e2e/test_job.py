@@ -32,20 +32,16 @@ def test_a_manifest_ends_in_files_whose_digests_the_status_names(undisturbed: St
 
 
 def test_a_plain_runtime_loads_the_published_file(undisturbed: Story, tmp_path: Path) -> None:
-    from xllamacpp import CommonParams, Server
+    from dram_workers.llamacpp.model import LlamaModel
 
     (variant,) = undisturbed.status()["variants"]
     manifest = json.loads(undisturbed.read(f"{variant['uri']}/manifest.json"))
     name = next(file["path"] for file in manifest["files"] if file["path"].endswith(".gguf"))
     local = tmp_path / "model.gguf"
     local.write_bytes(undisturbed.read(f"{variant['uri']}/{name}"))
-    parameters = CommonParams()
-    parameters.model.path = str(local)
-    parameters.n_predict = 4
 
-    answer = Server(parameters).handle_completions({"prompt": "Question 1: what about my bill?", "max_tokens": 4})
-
-    assert answer["choices"][0]["finish_reason"] in {"length", "stop"}
+    with LlamaModel(local) as model:
+        assert model.vocabulary == 500
 
 
 def test_every_transition_has_one_event(undisturbed: Story) -> None:
