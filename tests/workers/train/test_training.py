@@ -5,6 +5,7 @@ import os
 import random
 import shutil
 import signal
+import socket
 import subprocess
 import sys
 from collections import defaultdict
@@ -19,6 +20,7 @@ from transformers import AutoModelForCausalLM, AutoTokenizer
 from dram_workers.data.dataset import Dataset
 from dram_workers.train.batches import Draw, Plan
 from dram_workers.train.gang import Gang, Task
+from tests.workers.contexts import store_settings
 from tests.workers.train.training import Training, write_teacher_and_dataset
 
 
@@ -108,6 +110,31 @@ def test_a_gang_survives_a_dead_rank_and_a_stop(tmp_path: Path, pair: Training, 
     assert training.digest == pair.digest
     assert on_one_rank.run().code == 0
     assert on_one_rank.log[-1] == pytest.approx(pair.log[-1], rel=1e-5)
+
+
+def test_a_stop_of_one_pod_stops_them_all_at_the_same_step(
+    tmp_path: Path, pair: Training, paths: dict[str, Path]
+) -> None:
+    """Two pods of an Indexed Job, each with its own scratch, over one store."""
+    with socket.create_server(("127.0.0.1", 0)) as free:
+        port = free.getsockname()[1]
+    more = {"workers": 2, "threads": 1, "rendezvous": f"127.0.0.1:{port}", "store": store_settings(tmp_path / "pod-0")}
+    pods = [
+        Training(tmp_path / f"pod-{index}", paths, execution=more, environment={"JOB_COMPLETION_INDEX": str(index)})
+        for index in (0, 1)
+    ]
+    with pods[0].started() as first, pods[1].started() as second:
+        first.wait_for_step(2)
+        assert second.terminate() == 143
+        assert first.process.wait() == 143
+    assert first.message == second.message
+    assert first.message["message"].endswith(f"checkpointed at step {max(pods[0].checkpoints())}")
+
+    with pods[0].started() as first, pods[1].started() as second:
+        assert (first.process.wait(), second.process.wait()) == (0, 0)
+    assert "student" in first.message["result"]["outputs"]
+    assert "result" not in second.message
+    assert pods[0].digest == pair.digest
 
 
 ZERO: dict[str, dict[str, Any]] = {

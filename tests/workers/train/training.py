@@ -61,6 +61,7 @@ class Training:
     paths: dict[str, Path]
     identity: dict[str, Any] = field(default_factory=dict)
     execution: dict[str, Any] = field(default_factory=dict)
+    environment: dict[str, str] = field(default_factory=dict)
     attempts: int = 0
 
     def config(self) -> TrainConfig:
@@ -89,6 +90,7 @@ class Training:
         os.mkfifo(pipe)
         environment = {
             **os.environ,
+            **self.environment,
             "DRAM_PROGRESS_FILE": str(pipe),
             "DRAM_TERMINATION_LOG": str(termination),
             "HF_HUB_OFFLINE": "1",
