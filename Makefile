@@ -26,7 +26,7 @@ demo: $(VENV)/.demo ## distil a small support bot here, with local processes: bu
 	@$(BIN)/dram demo $(ARGS)
 
 test: $(VENV)/.dev ## unit, property, contract, integration and worker tests; no root
-	@HF_HUB_OFFLINE=1 $(BIN)/python -m pytest -m "not e2e and not demo" $(ARGS)
+	@HF_HUB_OFFLINE=1 $(BIN)/python -m pytest -m "not e2e and not demo" -n auto --dist loadfile $(ARGS)
 
 e2e: $(VENV)/.dev ## the demo, and everything on a real cluster: KUBECONFIG's, else one that it starts (root)
 	@HF_HUB_OFFLINE=1 $(BIN)/python -m pytest -m "e2e or demo" $(ARGS)
