@@ -97,7 +97,9 @@ CASES = [
     Case(
         "too many layers", having("spec.student.fromTeacher.layers", 5), ("TooManyLayers", "spec.student.fromTeacher")
     ),
-    Case("a loss that is no number", broken_student, ("✗ train: LossNotFinite", "spec.training", "lower learningRate")),
+    Case(
+        "weights that are no numbers", broken_student, ("✗ train: LossNotFinite", "spec.student", "another checkpoint")
+    ),
     Case(
         "a key of DeepSpeed that Dram owns",
         having("spec.training.deepspeed", {"config": {"optimizer": {"type": "SGD"}}}),

@@ -143,6 +143,13 @@ def check_projection(model: PreTrainedModel, folder: Path, *, packed: bool, fiel
         wanted_NV = model(input_ids=batch.tokens_RL, use_cache=False, **more).logits[0].double()
     except (TypeError, ValueError, AttributeError) as error:
         raise _unsupported(folder, f"cannot be run on packed samples: {error}", field) from error
+    if not wanted_NV.isfinite().all():
+        raise BadInput(
+            WorkerReason.LOSS_NOT_FINITE,
+            f"{folder.name} answers plain tokens with logits that are no numbers",
+            field=field,
+            remedy="its weights hold NaN or infinite values, or overflow in this precision: use another checkpoint",
+        )
     projection = projection_of(model)
     logits_NV = hidden_ND.double() @ projection.weight_VD.double().T
     if projection.bias_V is not None:
