@@ -6,6 +6,7 @@ from dram_operator.api.distillation_job import DistillationJob
 from dram_operator.api.spec import Storage
 from dram_operator.api.status import PlannedStage
 from dram_operator.core.installation import Installation
+from dram_operator.core.plan import RUN_NEUTRAL
 from dram_workers.results import GateRow, StageResult
 from dram_workers.stages import (
     STAGE_CONFIG,
@@ -85,11 +86,12 @@ def inputs_of(
 def publish_identity(
     stage: PlannedStage, job: DistillationJob, gates: tuple[GateRow, ...], releasable: dict[str, bool]
 ) -> PlannedStage:
-    """The publish stage with what only the gates know; variants without an export are absent."""
+    """The publish stage with the spec and what only the gates know; variants without an export are absent."""
     types: dict[str, GgufType] = {export.name: export.gguf.type for export in job.spec.exports}
     identity = PublishIdentity.model_validate(stage.identity).model_copy(
         update={
             "gates": gates,
+            "manifest": job.spec.model_dump(mode="json", exclude_none=True, exclude=set(RUN_NEUTRAL)),
             "job": f"{job.metadata.namespace}/{job.metadata.name}",
             "variants": tuple(
                 PublishVariant(name=name, gguf=types[name], releasable=good) for name, good in releasable.items()

@@ -38,7 +38,7 @@ def plan_stages(spec: DistillationJobSpec, name: str) -> tuple[PlannedStage, ...
     nodes += [_data(spec), _evaluate_teacher(spec), _train(spec), _evaluate_student(spec)]
     for export in spec.exports:
         nodes += [_export(export, name), _evaluate_variant(spec, export), _bench(spec, export)]
-    return (*nodes, _publish(spec, nodes))
+    return (*nodes, _publish(nodes))
 
 
 def proof_items(limit: float, confidence: float = CONFIDENCE) -> int:
@@ -223,10 +223,8 @@ _OUTPUTS = {
 }
 
 
-def _publish(spec: DistillationJobSpec, nodes: list[PlannedStage]) -> PlannedStage:
+def _publish(nodes: list[PlannedStage]) -> PlannedStage:
     inputs = {f"{node.id}.{output}": (node.id, output) for node in nodes for output in _OUTPUTS.get(node.kind, ())}
     inputs |= {f"resolve.{output}": ("resolve", output) for output in ("teacher", "tokenizer", "golden")}
-    identity = stages.PublishIdentity(
-        variants=(), gates=(), manifest=spec.model_dump(mode="json", exclude_none=True, exclude=set(RUN_NEUTRAL))
-    )
-    return _node("publish", StageKind.PUBLISH, identity, inputs)
+    # Variants, gates and the spec are added when it starts: status need not hold the spec twice.
+    return _node("publish", StageKind.PUBLISH, stages.PublishIdentity(variants=(), gates=(), manifest={}), inputs)

@@ -93,9 +93,9 @@ class World:
 
     def _writes(self, decision: Decision) -> list[Callable[[], None]]:
         writes: list[Callable[[], None]] = [partial(self._delete, name) for name in decision.delete]
-        writes += [partial(self._create, attempt) for attempt in decision.start]
         if decision.status != self.status:
             writes.append(partial(self._write_status, decision.status))
+        writes += [partial(self._create, attempt) for attempt in decision.start]
         writes += [partial(self._expire, name) for name in decision.expire]
         if decision.delete_self:
             writes.append(self._vanish)
