@@ -58,6 +58,8 @@ class Reason(StrEnum):
     """No node fits the pods."""
     IMAGE_PULL_FAILED = "ImagePullFailed"
     """The worker image cannot be pulled."""
+    CONTAINER_CONFIG_FAILED = "ContainerConfigFailed"
+    """The container cannot be made, most often because a Secret that the spec names is missing."""
     QUOTA_EXCEEDED = "QuotaExceeded"
     """A ResourceQuota or LimitRange refuses the pods."""
     GANG_INCOMPLETE = "GangIncomplete"

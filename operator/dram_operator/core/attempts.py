@@ -18,8 +18,11 @@ LONGEST_BACKOFF_SECONDS = 300
 POD_GRACE_SECONDS = 30
 """How long a finished Job's pods may stay unseen before its result counts as lost."""
 
+LONGEST_MESSAGE = 1000
+
 FINAL_EXIT_CODES = frozenset({ExitCode.BAD_INPUT, ExitCode.GATE_INPUT_MISSING, ExitCode.NO_PERMISSION})
 FREE_REASONS = frozenset({"Evicted", "Preempting", "NodeLost", "Shutdown", "Terminated", "NodeShutdown"})
+CONFIG_REASONS = frozenset({"CreateContainerConfigError", "CreateContainerError", "RunContainerError"})
 PULL_REASONS = frozenset({"ErrImagePull", "ImagePullBackOff", "InvalidImageName", "ErrImageNeverPull"})
 
 
@@ -117,14 +120,16 @@ def sentence(message: StageMessage) -> str:
 
 def failed(stage: StageStatus, failure: Failure, now: datetime, retries: int) -> StageStatus:
     """The stage after a failed attempt: waiting for the next one, or failed for good."""
-    message = failure.message[:1000]
+    message = failure.message[:LONGEST_MESSAGE]
     update: dict[str, object] = {"reason": failure.reason, "message": message, "finished_at": stamp(now)}
     if failure.final:
         return stage.model_copy(update=update | {"state": StageState.FAILED})
     if failure.free:
         return stage.model_copy(update=update | {"state": StageState.PENDING, "retry_at": stamp(now)})
     if stage.retries >= retries:
-        update["message"] = f"{message} (after {stage.retries + 1} attempts; spec.retries is {retries})"[:1000]
+        update["message"] = f"{message} (after {stage.retries + 1} attempts; spec.retries is {retries})"[
+            :LONGEST_MESSAGE
+        ]
         return stage.model_copy(update=update | {"state": StageState.FAILED})
     backoff = min(FIRST_BACKOFF_SECONDS * 2**stage.retries, LONGEST_BACKOFF_SECONDS)
     update |= {"state": StageState.PENDING, "retries": stage.retries + 1}
@@ -133,28 +138,38 @@ def failed(stage: StageStatus, failure: Failure, now: datetime, retries: int) ->
 
 def waiting(view: AttemptView) -> tuple[str, str | None]:
     """Why an unfinished attempt does not work yet, as reason and message; Running when it does."""
+    found = _held_back(view) or _cannot_start(view) or _not_placed(view)
+    return (found[0], found[1][:LONGEST_MESSAGE]) if found else (Reason.RUNNING, None)
+
+
+def _held_back(view: AttemptView) -> tuple[str, str] | None:
     if view.suspended:
         return Reason.QUEUED, "Kueue has not admitted the pods yet"
     if view.refusal:
-        return (
-            Reason.QUOTA_EXCEEDED,
-            f"the namespace refuses the pods: {view.refusal}; raise the quota or lower spec.podTemplate.resources"[
-                :1000
-            ],
-        )
+        remedy = "raise the quota or lower spec.podTemplate.resources"
+        return Reason.QUOTA_EXCEEDED, f"the namespace refuses the pods: {view.refusal}; {remedy}"
+    return None
+
+
+def _cannot_start(view: AttemptView) -> tuple[str, str] | None:
     for pod in view.pods:
+        said = f"{pod.name}: {pod.waiting_message or pod.waiting_reason}"
         if pod.waiting_reason in PULL_REASONS:
-            detail = pod.waiting_message or pod.waiting_reason
-            return Reason.IMAGE_PULL_FAILED, f"{pod.name}: {detail}; check spec.podTemplate.image and the pull secrets"[
-                :1000
-            ]
+            return Reason.IMAGE_PULL_FAILED, f"{said}; check spec.podTemplate.image and the pull secrets"
+        if pod.waiting_reason in CONFIG_REASONS:
+            remedy = "create what spec.storage.secretRef or spec.podTemplate.envFromSecrets names"
+            return Reason.CONTAINER_CONFIG_FAILED, f"{said}; {remedy}"
+    return None
+
+
+def _not_placed(view: AttemptView) -> tuple[str, str] | None:
     stuck = [pod for pod in view.pods if pod.unschedulable]
-    if stuck and any(pod.started for pod in view.pods):
+    if not stuck:
+        return None
+    if any(pod.started for pod in view.pods):
         placed = len(view.pods) - len(stuck)
-        return Reason.GANG_INCOMPLETE, f"{placed} of {len(view.pods)} pods are placed: {stuck[0].unschedulable}"[:1000]
-    if stuck:
-        return Reason.UNSCHEDULABLE, f"{stuck[0].unschedulable}; lower spec.podTemplate.resources or add nodes"[:1000]
-    return Reason.RUNNING, None
+        return Reason.GANG_INCOMPLETE, f"{placed} of {len(view.pods)} pods are placed: {stuck[0].unschedulable}"
+    return Reason.UNSCHEDULABLE, f"{stuck[0].unschedulable}; lower spec.podTemplate.resources or add nodes"
 
 
 def is_placed(view: AttemptView, workers: int) -> bool:

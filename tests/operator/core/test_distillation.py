@@ -206,6 +206,7 @@ class TestWaiting:
                 {"pods": (PodView("p", waiting_reason="ImagePullBackOff", waiting_message="no such image"),)},
                 "ImagePullFailed",
             ),
+            ({"pods": (PodView("p", waiting_reason="CreateContainerConfigError"),)}, "ContainerConfigFailed"),
             ({"pods": (PodView("p", unschedulable="0/1 nodes are available"),)}, "Unschedulable"),
             ({"pods": (PodView("a", started=True), PodView("b", unschedulable="0/1 nodes"))}, "GangIncomplete"),
         ],
