@@ -5,7 +5,7 @@ from typing import Any
 import pytest
 
 from tests.builders import AJob
-from tests.cluster.api import Object
+from tests.cluster.api import Object, wait_until
 from tests.e2e.story import Story
 from tests.e2e.tiny import SMALL, job_for
 
@@ -58,7 +58,7 @@ def test_no_node_fits(story: Story) -> None:
 
     assert condition["reason"] == "Unschedulable"
     assert says(condition, "node", "waited 20 s", "spec.pendingDeadlineSeconds")
-    assert story.pods("resolve") == []
+    wait_until(lambda: not story.pods("resolve"), "the waiting pod to go", explain=story.explain)
 
 
 def test_half_of_a_gang_is_placed(story: Story) -> None:
@@ -73,7 +73,7 @@ def test_half_of_a_gang_is_placed(story: Story) -> None:
 
     assert condition["reason"] == "GangIncomplete", story.explain()
     assert says(condition, "1 of 2", "waited 20 s", "spec.pendingDeadlineSeconds")
-    assert story.pods("train") == []
+    wait_until(lambda: not story.pods("train"), "the placed half to end", explain=story.explain)
 
 
 @pytest.mark.parametrize(
@@ -140,4 +140,5 @@ def test_the_secret_is_missing(story: Story) -> None:
 
     condition = story.wait_failed()
 
-    assert says(condition, "absent")
+    assert condition["reason"] == "ContainerConfigFailed"
+    assert says(condition, '"absent" not found', "waited 20 s")

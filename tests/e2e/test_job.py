@@ -51,14 +51,14 @@ def test_every_transition_has_one_event(undisturbed: Story) -> None:
     assert len(said) == len(set(said))
 
 
-def test_a_second_job_with_the_same_recipe_takes_every_stage_from_the_store(undisturbed: Story) -> None:
+def test_another_job_with_the_same_recipe_trains_nothing(undisturbed: Story) -> None:
     again = Story(undisturbed.api, undisturbed.s3, undisturbed.namespace, "tiny-again")
     again.apply(job_for(undisturbed))
 
     status = again.wait_succeeded()
 
-    cached = {stage["id"]: stage["result"]["cached"] for stage in status["stages"]}
-    assert {name for name in ("data", "train", "evaluate-teacher", "evaluate-student") if not cached[name]} == set()
+    cached = {stage["id"] for stage in status["stages"] if stage["result"]["cached"]}
+    assert cached >= {"data", "train", "evaluate-teacher", "evaluate-student"}
     again.delete()
 
 
