@@ -26,6 +26,9 @@ def write_teacher(folder: Path) -> None:
     vars(model).update(hf_quantizer=None, is_quantized=False)
     model.config.__dict__.pop("quantization_config", None)
     tokenizer = AutoTokenizer.from_pretrained(source, gguf_file=GGUF_NAME)
+    # How the files were found is no part of the model, and would change its digest.
+    for name in ("is_local", "local_files_only"):
+        tokenizer.init_kwargs.pop(name, None)
     # GGUF says only "smollm" for the pre-tokenizer; without splitting digits, numbers would be cut into other tokens.
     tokenizer.backend_tokenizer.pre_tokenizer = pre_tokenizers.Sequence(
         [
