@@ -118,11 +118,25 @@ def test_ranks_share_the_threads(tmp_path: Path) -> None:
     assert supervisor._threads(an_execution(tmp_path)) <= len(os.sched_getaffinity(0))
 
 
-def test_a_stop_becomes_a_file(gang: Gang) -> None:
+def stop_ranks(gang: Gang) -> int | None:
+    """Pass a stop on to a program that hears none; its exit code, or None while it lives."""
+    ranks = subprocess.Popen([sys.executable, "-c", "input()"], stdin=subprocess.PIPE, start_new_session=True)
     stopping, ended = threading.Event(), threading.Event()
     stopping.set()
-    supervisor._pass_on(gang, stopping, ended)
+    supervisor._pass_on(gang, stopping, ended, ranks.pid)
+    code = ranks.wait(30) if not gang.met.exists() else ranks.poll()
+    ranks.communicate(b"\n")
+    return code
+
+
+def test_a_stop_becomes_a_file_for_ranks_that_have_met(gang: Gang) -> None:
+    gang.met.touch()
+    assert stop_ranks(gang) is None
     assert gang.stop.exists()
+
+
+def test_a_stop_ends_ranks_that_still_wait_for_each_other(gang: Gang) -> None:
+    assert stop_ranks(gang) == -signal.SIGKILL
 
 
 def test_the_supervisor_needs_no_torch() -> None:

@@ -13,7 +13,7 @@ import threading
 from pathlib import Path
 
 from dram_workers.context import StageContext, StageOutcome
-from dram_workers.errors import StageError, Transient, WorkerReason
+from dram_workers.errors import Interrupted, StageError, Transient, WorkerReason
 from dram_workers.results import StageResult
 from dram_workers.stages import TrainConfig, TrainExecution
 from dram_workers.train.gang import Gang, Task, TrainOutcome, checkpoint_prefix, error_of
@@ -36,6 +36,8 @@ def run(config: TrainConfig, context: StageContext) -> StageOutcome | None:
     gang.task.write_text(task.model_dump_json())
     kills_before = _memory_kills()
     code = _torchrun(gang, config.execution, context.stopping)
+    if context.stopping.is_set() and not gang.met.exists():
+        raise Interrupted(WorkerReason.INTERRUPTED, "told to stop before the training ranks had found each other")
     if error := _failure(gang, code, killed_for_memory=_memory_kills() > kills_before):
         raise error
     if _machine() > 0:
@@ -71,7 +73,9 @@ def _torchrun(gang: Gang, execution: TrainExecution, stopping: threading.Event) 
     # In a session of its own: a Ctrl-C is for the supervisor, and the whole group can be ended if torchrun is lost.
     process = subprocess.Popen(command, env=environment, start_new_session=True)
     ended = threading.Event()
-    messenger = threading.Thread(target=_pass_on, args=(gang, stopping, ended), name="stop-messenger", daemon=True)
+    messenger = threading.Thread(
+        target=_pass_on, args=(gang, stopping, ended, process.pid), name="stop-messenger", daemon=True
+    )
     messenger.start()
     try:
         return process.wait()
@@ -80,10 +84,13 @@ def _torchrun(gang: Gang, execution: TrainExecution, stopping: threading.Event) 
         _end_group(process.pid)
 
 
-def _pass_on(gang: Gang, stopping: threading.Event, ended: threading.Event) -> None:
+def _pass_on(gang: Gang, stopping: threading.Event, ended: threading.Event, group: int) -> None:
     while not ended.is_set():
         if stopping.wait(timeout=1.0):
             gang.stop.touch()
+            if not gang.met.exists():
+                # A rendezvous hears no stop: half a gang would hold its node for the whole grace period.
+                _end_group(group)
             return
 
 

@@ -71,6 +71,11 @@ class Gang:
         return self.folder / "stop"
 
     @property
+    def met(self) -> Path:
+        """Exists once the ranks have found each other."""
+        return self.folder / "met"
+
+    @property
     def outcome(self) -> Path:
         """Rank 0's `TrainOutcome`."""
         return self.folder / "outcome.json"

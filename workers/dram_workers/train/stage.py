@@ -38,6 +38,7 @@ def distill(task: Task, gang: Gang) -> TrainOutcome | None:
     dataset = Dataset(Path(task.inputs["dataset"]), "train")
     plan = Plan(dataset, Draw(identity.seed, identity.batch_tokens, identity.max_steps, identity.epochs))
     device = initialize_process_group()
+    gang.met.touch()
     student, teacher = _models(task, dataset)
     store = open_store(execution.store, execution.mounts)
     checkpoints = Checkpoints(store, config.key, config.attempt, execution.checkpoints_kept)
