@@ -94,7 +94,7 @@ def _lock(path: Path) -> Iterator[None]:
 
 
 def _build(program: Program, module: Path, path: Path) -> None:
-    go = shutil.which("go") or shutil.which("go", path="/usr/local/go/bin")
+    go = shutil.which("go")
     if go is None:
         raise BinaryMissing(
             f"{program.name} is not in KUBEBUILDER_ASSETS, on PATH or in {path.parent}, and there is no Go to build it with. "
