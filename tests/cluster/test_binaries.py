@@ -31,7 +31,8 @@ def test_the_assets_folder_comes_first(bare: Path, monkeypatch: pytest.MonkeyPat
 
 
 def test_what_is_on_the_path_is_taken(bare: Path) -> None:
-    assert binary("etcd") == a_program(bare / "bin" / "etcd")
+    found = a_program(bare / "bin" / "etcd")
+    assert binary("etcd") == found
 
 
 def test_a_node_part_of_another_version_is_not_taken_from_the_path(bare: Path) -> None:
@@ -41,5 +42,5 @@ def test_a_node_part_of_another_version_is_not_taken_from_the_path(bare: Path) -
 
 
 def test_without_go_the_message_says_what_to_install(bare: Path) -> None:
-    with pytest.raises(BinaryMissing, match="Install Go .* or point KUBEBUILDER_ASSETS at a folder"):
+    with pytest.raises(BinaryMissing, match=r"Install Go .* or point KUBEBUILDER_ASSETS at a folder"):
         binary("kube-apiserver")
