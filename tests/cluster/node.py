@@ -15,7 +15,7 @@ import psutil
 import urllib3
 
 from tests.cluster import images, node_files
-from tests.cluster.api import Api, ApiError, wait_until
+from tests.cluster.api import Api, ApiError
 from tests.cluster.binaries import binary
 from tests.cluster.controlplane import ControlPlane
 from tests.cluster.folders import cache_folder
@@ -87,10 +87,12 @@ class Node:
         start("kube-scheduler", [str(binary("kube-scheduler")), *scheduler])
         start("coredns", [str(binary("coredns")), "-conf", "Corefile"])
         start("containerd", ["containerd", "-c", "containerd.toml"])
-        self.processes.wait_ready("containerd", lambda: self._ctr("version").returncode == 0)
+        # Its socket answers before the part that the kubelet needs, which refuses until this line.
+        self.processes.wait_ready("containerd", lambda: "Start streaming server" in self.processes.log("containerd"))
         self._start_kubelet(kubelet)
+        self.processes.wait_ready("kubelet", self._is_ready)
+        # After the node is there: kube-proxy asks for it once, and then waits half a minute.
         self._start_proxy(kubeconfigs["kube-proxy"])
-        wait_until(self._is_ready, "the node to be Ready", explain=lambda: self.processes.log("kubelet")[-3000:])
 
     def down(self) -> None:
         """End every part, also of a run that was killed, and take back what it changed on this machine."""
@@ -138,9 +140,6 @@ class Node:
         conditions = found["status"].get("conditions", []) if found else []
         return any(condition["type"] == "Ready" and condition["status"] == "True" for condition in conditions)
 
-    def _ctr(self, *arguments: str) -> "subprocess.CompletedProcess[str]":
-        return _run("ctr", "-a", str(self.folder / "containerd.sock"), *arguments)
-
 
 def _run(*command: str) -> "subprocess.CompletedProcess[str]":
     return subprocess.run(command, check=False, text=True, stdout=subprocess.PIPE, stderr=subprocess.STDOUT)
@@ -180,12 +179,22 @@ def _network_down(folder: Path) -> None:
             _run("ip", "netns", "delete", namespace)
         _run("ip", "link", "delete", BRIDGE)
         _run(str(binary("kube-proxy")), "--cleanup")
+        _remove_kubelet_chain()
     for result in Path("/var/lib/cni/results").glob("dram-*-eth0"):
         result.with_name(f"cni-loopback-{result.name.split('-')[1]}-lo").unlink(missing_ok=True)
         result.unlink()
     saved = folder / "ip_forward"
     if saved.exists():
         Path("/proc/sys/net/ipv4/ip_forward").write_text(saved.read_text())
+
+
+def _remove_kubelet_chain() -> None:
+    """What kubelet puts into both firewalls, whatever its settings, and nobody takes out."""
+    for program in ("iptables", "ip6tables"):
+        for chain in ("INPUT", "OUTPUT"):
+            _run(program, "-D", chain, "-j", "KUBE-FIREWALL")
+        _run(program, "-F", "KUBE-FIREWALL")
+        _run(program, "-X", "KUBE-FIREWALL")
 
 
 def _pod_namespaces() -> list[str]:
