@@ -68,8 +68,10 @@ class Kubelet:
     def _run(self) -> None:
         while not self._stop.wait(POLL_SECONDS):
             for pod in self.api.list("Pod", labels=JOB_LABEL):
-                ended = pod["status"]["phase"] in ("Succeeded", "Failed") or "deletionTimestamp" in pod["metadata"]
-                if not ended:
+                metadata = pod["metadata"]
+                ended = pod["status"]["phase"] in ("Succeeded", "Failed") or "deletionTimestamp" in metadata
+                # Another test's pod may only look like one of ours: it has the labels, and no Job that made it.
+                if not ended and "ownerReferences" in metadata:
                     self._play(pod)
 
     def _play(self, pod: Object) -> None:

@@ -27,6 +27,7 @@ def main(root: Path) -> None:
             stopped = False
         assert stopped, "the stop file was there from the start"
         again = Gang(folder / f"gang-again-{os.environ['RANK']}")
+        again.folder.mkdir()
         distill(task, again)
 
 
