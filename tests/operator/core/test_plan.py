@@ -73,12 +73,13 @@ def test_resolve_is_told_what_the_gates_need() -> None:
     assert resolve.identity["needs"] == [need]
 
 
-def test_a_p99_limit_asks_for_299_timings() -> None:
+def test_the_limits_say_how_many_timings() -> None:
     def timings(job: AJob) -> object:
         plan = plan_stages(job.build().spec, "x")
         return next(stage for stage in plan if stage.kind is StageKind.BENCH).identity["timings"]
 
-    assert timings(a_job()) == 59
+    assert timings(a_job()) == 29
+    assert timings(a_job().with_gates(performance={"p95LatencyMs": 10})) == 59
     assert timings(a_job().with_gates(performance={"p99LatencyMs": 10})) == 299
 
 
