@@ -84,6 +84,8 @@ class GateRow(Model):
     """The variant that was judged."""
     gate: Word
     """The field of spec.gates, e.g. `quality.minGoldenPassRate`."""
+    stage: Literal["Preflight"] | None = None
+    """Preflight where the untrained student was measured; absent for the trained one."""
     target: Word | None = None
     """Where the figure was measured; absent for quality."""
     baseline: float | None = None

@@ -20,6 +20,7 @@ class StageKind(StrEnum):
     """The kinds of stage, in the order in which a job passes them."""
 
     RESOLVE = "resolve"
+    PREFLIGHT = "preflight"
     SYNTHESIZE = "synthesize"
     DATA = "data"
     TRAIN = "train"
@@ -373,6 +374,8 @@ class BenchIdentity(Model):
     answer_tokens: int = 32
     timings: int = 59
     """Prompts timed: 59 prove a p95, 299 a p99."""
+    processes: int = 3
+    """Fresh processes that share the timings: loading and memory are seen more than once, at little cost."""
 
 
 class BenchConfig(_Config):
@@ -380,6 +383,26 @@ class BenchConfig(_Config):
 
     kind: Literal[StageKind.BENCH] = StageKind.BENCH
     identity: BenchIdentity
+    execution: Execution
+
+
+# preflight
+
+
+class PreflightIdentity(Model):
+    """Export and measure the student as it is before training. Input `teacher` or `student`, and `golden`; output `bench`."""
+
+    layers: int | None = None
+    """Cut the student from the teacher, as training will; none takes the input `student` as it is."""
+    export: ExportIdentity
+    bench: BenchIdentity
+
+
+class PreflightConfig(_Config):
+    """What the `preflight` stage reads."""
+
+    kind: Literal[StageKind.PREFLIGHT] = StageKind.PREFLIGHT
+    identity: PreflightIdentity
     execution: Execution
 
 
@@ -422,6 +445,7 @@ class PublishConfig(_Config):
 
 StageConfig = Annotated[
     ResolveConfig
+    | PreflightConfig
     | SynthesizeConfig
     | DataConfig
     | TrainConfig

@@ -76,6 +76,8 @@ class Reason(StrEnum):
     """Preemption, eviction or node loss; retried for free."""
     RESULT_UNREADABLE = "ResultUnreadable"
     """A stage ended well but left no readable result."""
+    PREFLIGHT_FAILED = "PreflightFailed"
+    """The untrained student already misses a limit that training cannot help; the message has gate, value, limit and remedy."""
     GATE_FAILED = "GateFailed"
     """A required variant failed a gate."""
     GATE_INCONCLUSIVE = "GateInconclusive"
@@ -136,6 +138,8 @@ class PlannedStage(Model):
     """What it does."""
     inputs: Annotated[dict[str, PlannedInput], Field(max_length=64)] = {}
     """Inputs by name; the stage waits for all of them."""
+    after: Annotated[tuple[Word, ...], Field(max_length=16)] = ()
+    """Stages that it waits for although it reads nothing of theirs; one of them must have ended well."""
     identity: Annotated[dict[str, Any], Field(max_length=64)]
     """The recipe, as the worker will read it."""
     execution: Annotated[dict[str, Any], Field(max_length=64)] = {}

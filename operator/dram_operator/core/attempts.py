@@ -108,6 +108,9 @@ def _classify_pod(pod: PodView, planned: PlannedStage) -> Failure:
 
 def resources_key(kind: StageKind) -> str:
     """The field of spec.podTemplate.resources that sizes this kind of stage."""
+    if kind is StageKind.PREFLIGHT:
+        # its figures are held against the same limits
+        kind = StageKind.BENCH
     sized = (StageKind.TRAIN, StageKind.SYNTHESIZE, StageKind.EVALUATE, StageKind.BENCH)
     return kind.value if kind in sized else "default"
 

@@ -6,6 +6,7 @@ from typing import Literal
 
 from dram_operator.api.status import Condition, ConditionType, DistillationJobStatus, Reason, StageState, StageStatus
 from dram_operator.core.times import stamp
+from dram_workers.results import GateRow
 from dram_workers.stages import StageKind
 
 Truth = Literal["True", "False", "Unknown"]
@@ -121,11 +122,17 @@ def _gates(picture: Picture) -> Finding:
     variants = {variant.name: variant.gate for variant in picture.status.variants}
     failing = next((row for row in rows if row.verdict in ("Fail", "Unverified", "Inconclusive")), None)
     if failing:
-        reason = Reason.GATE_INCONCLUSIVE if failing.verdict == "Inconclusive" else Reason.GATE_FAILED
-        return Finding("False", reason, f"{failing.variant}: {failing.gate}: {failing.message}")
+        return Finding("False", gate_reason(failing), f"{failing.variant}: {failing.gate}: {failing.message}")
     if picture.required and all(variants.get(name) in ("Pass", "Warn") for name in picture.required):
         warned = next((row for row in rows if row.verdict == "Warn"), None)
         if warned:
             return Finding("True", Reason.GATES_WARNED, f"{warned.variant}: {warned.gate}: {warned.message}")
         return Finding("True", Reason.COMPLETED)
     return Finding("False", Reason.NOT_REACHED) if picture.ended else Finding("Unknown", Reason.PENDING)
+
+
+def gate_reason(row: GateRow) -> Reason:
+    """What to call the end of a job that this gate ended."""
+    if row.stage == "Preflight":
+        return Reason.PREFLIGHT_FAILED
+    return Reason.GATE_INCONCLUSIVE if row.verdict == "Inconclusive" else Reason.GATE_FAILED

@@ -9,8 +9,10 @@ from dram_operator.core import attempts, configs
 from dram_operator.core.conditions import Finding, Picture, conditions
 from dram_operator.core.installation import Installation
 from dram_operator.core.jobs import attempt_name, rendezvous
+from dram_operator.core.missing import missing
 from dram_operator.core.observed import Attempt, AttemptView, Decision, Observed
 from dram_operator.core.outcome import active_seconds, is_over, outcome, with_active_clock
+from dram_operator.core.preflight import judged
 from dram_operator.core.progress import with_progress
 from dram_operator.core.runs import begin_run, is_current, refusal
 from dram_operator.core.times import parse_time, stamp
@@ -62,6 +64,7 @@ class _Work:
         self.status = job.status
         plan = job.status.plan
         self.plan = plan.stages if plan else ()
+        self.required = frozenset(export.name for export in job.spec.exports if export.required)
         self.nodes = {node.id: node for node in self.plan}
         self.stages = {stage.id: stage for stage in job.status.stages}
         self.views = [view for view in self.observed.attempts if view.run == self.status.run]
@@ -78,10 +81,16 @@ class _Work:
             view = self._view(stage)
             if stage.state is StageState.RUNNING and view and (view.succeeded or not view.deleting):
                 stage = attempts.absorb(stage, node, view, self.now, self.job.spec.retries)
-                stage = self._give_up_waiting(stage, node, view)
+                stage = self._judged(self._give_up_waiting(stage, node, view), node)
                 if view.succeeded and stage.state is StageState.RUNNING:
                     self.wakeups.append(self.now + timedelta(seconds=LOST_POD_CHECK_SECONDS))
             self.stages[node.id] = stage
+
+    def _judged(self, stage: StageStatus, node: PlannedStage) -> StageStatus:
+        if node.kind is not StageKind.PREFLIGHT:
+            return stage
+        export = next(export for export in self.job.spec.exports if export.name == node.variant)
+        return judged(stage, export, self.job.spec.gates)
 
     def _adopt(self, stage: StageStatus) -> StageStatus:
         """An attempt that exists although status does not know it was started by a predecessor that died."""
@@ -156,24 +165,10 @@ class _Work:
 
     def skip(self) -> None:
         """Skip what can no longer be done, or is of no use: nothing is published without a stage that serves all variants."""
-        failed = (name for name, stage in self.stages.items() if stage.state is StageState.FAILED)
-        lost = next((name for name in failed if self.nodes[name].variant is None), None)
-        for node in self.plan:
-            stage = self.stages[node.id]
-            dead = (StageState.FAILED, StageState.SKIPPED)
-            needed = [source.stage for source in node.inputs.values() if self._needs(node, source.stage)]
-            broken = next((name for name in needed if self.stages[name].state in dead), lost)
-            if stage.state is StageState.PENDING and broken:
-                update = {
-                    "state": StageState.SKIPPED,
-                    "reason": Reason.NOT_REACHED,
-                    "message": f"{broken} gave no result",
-                }
-                self.stages[node.id] = stage.model_copy(update=update | {"retry_at": None})
-
-    def _needs(self, node: PlannedStage, source: str) -> bool:
-        """Publish goes on without a variant that failed; everything else needs all its inputs."""
-        return node.kind is not StageKind.PUBLISH or self.nodes[source].variant is None
+        while broken := missing(self.plan, self.stages, self.required):
+            for name, why in broken.items():
+                update = {"state": StageState.SKIPPED, "reason": Reason.NOT_REACHED, "message": f"{why} gave no result"}
+                self.stages[name] = self.stages[name].model_copy(update=update | {"retry_at": None})
 
     # what comes next
 
@@ -201,7 +196,7 @@ class _Work:
         if any(not view.finished for view in self.observed.attempts if view.stage == node.id):
             return False
         states = [self.stages[source.stage].state for source in node.inputs.values()]
-        return all(
+        return all(self.stages[name].state in TERMINAL for name in node.after) and all(
             state in TERMINAL if node.kind is StageKind.PUBLISH else state is StageState.SUCCEEDED for state in states
         )
 
@@ -246,13 +241,12 @@ class _Work:
         generation = self.job.metadata.generation
         update = {"stages": tuple(self.stages.values()), "observed_generation": generation}
         status = self._with_variants(update)
-        required = frozenset(export.name for export in self.job.spec.exports if export.required)
-        ended = outcome(status, self.nodes, required)
+        ended = outcome(status, self.nodes, self.required)
         if ended and not status.finished_at:
             status = with_active_clock(status, going=False, now=self.now)
             status = status.model_copy(update={"finished_at": stamp(self.now)})
         status = with_progress(status, self.job, self.observed.progress, self.installation, self.now)
-        picture = Picture(status, generation, required, self.job.spec.suspend, ended)
+        picture = Picture(status, generation, self.required, self.job.spec.suspend, ended)
         status = status.model_copy(update={"conditions": conditions(picture, self.now)})
         delete_self = self._is_expired(status)
         return Decision(

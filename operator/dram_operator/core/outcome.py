@@ -4,7 +4,7 @@ from collections.abc import Iterable
 from datetime import datetime
 
 from dram_operator.api.status import DistillationJobStatus, PlannedStage, Reason, StageState, StageStatus
-from dram_operator.core.conditions import Finding
+from dram_operator.core.conditions import Finding, gate_reason
 from dram_operator.core.times import parse_time, stamp
 from dram_operator.core.variants import TERMINAL
 from dram_workers.results import GateRow
@@ -34,8 +34,7 @@ def _failed_gate(status: DistillationJobStatus, required: frozenset[str]) -> Fin
     failing: GateRow | None = next((row for row in rows if row.verdict not in ("Pass", "Warn")), None)
     if failing is None:
         return Finding("False", Reason.GATE_FAILED, "no variant reached its gates: see the failed stages")
-    reason = Reason.GATE_INCONCLUSIVE if failing.verdict == "Inconclusive" else Reason.GATE_FAILED
-    return Finding("False", reason, f"{failing.variant}: {failing.gate}: {failing.message}")
+    return Finding("False", gate_reason(failing), f"{failing.variant}: {failing.gate}: {failing.message}")
 
 
 def active_seconds(status: DistillationJobStatus, now: datetime) -> int:

@@ -14,6 +14,12 @@ from dram_workers.stages import StageKind, canonical_json
 CONFIDENCE = 0.95
 """Of every one-sided bound that a gate decides on."""
 
+COSTLY = frozenset({StageKind.SYNTHESIZE, StageKind.TRAIN})
+"""Kinds of stage that run the teacher for long, or train."""
+
+PREFLIGHT_TIMINGS = 5
+"""A certain failure needs few: a speed's bounds exist from five on, and four of five answers above a p95 are no chance."""
+
 RUN_NEUTRAL = frozenset(
     {"suspend", "active_deadline_seconds", "pending_deadline_seconds", "retries", "ttl_seconds_after_finished"}
 )
@@ -32,13 +38,23 @@ def spec_hash(spec: DistillationJobSpec) -> str:
 
 def plan_stages(spec: DistillationJobSpec, name: str) -> tuple[PlannedStage, ...]:
     """The graph in topological order."""
-    nodes = [_resolve(spec)]
+    preflights = [_preflight(spec, export, name) for export in spec.exports]
+    nodes = [_resolve(spec), *preflights]
     if spec.dataset.synthetic:
         nodes.append(_synthesize(spec))
     nodes += [_data(spec), _evaluate_teacher(spec), _train(spec), _evaluate_student(spec)]
     for export in spec.exports:
         nodes += [_export(export, name), _evaluate_variant(spec, export), _bench(spec, export)]
-    return (*nodes, _publish(nodes))
+    return tuple(_held_back(node, preflights) for node in (*nodes, _publish(nodes)))
+
+
+def _held_back(node: PlannedStage, preflights: list[PlannedStage]) -> PlannedStage:
+    """What costs much waits for every preflight, and an export for its own. No key depends on that."""
+    if node.kind in COSTLY:
+        return node.model_copy(update={"after": tuple(preflight.id for preflight in preflights)})
+    if node.kind is StageKind.EXPORT:
+        return node.model_copy(update={"after": (f"preflight-{node.variant}",)})
+    return node
 
 
 def proof_items(limit: float, confidence: float = CONFIDENCE) -> int:
@@ -160,6 +176,18 @@ def _train(spec: DistillationJobSpec) -> PlannedStage:
     return _node("train", StageKind.TRAIN, identity, inputs, execution)
 
 
+def _preflight(spec: DistillationJobSpec, export: Export, name: str) -> PlannedStage:
+    cut = spec.student.from_teacher
+    identity = stages.PreflightIdentity(
+        layers=cut.layers if cut else None,
+        export=_export_identity(export, name),
+        bench=stages.BenchIdentity(variant=export.name, timings=PREFLIGHT_TIMINGS, processes=1),
+    )
+    student = "teacher" if cut else "student"
+    inputs = {student: ("resolve", student), "golden": ("resolve", "golden")}
+    return _node(f"preflight-{export.name}", StageKind.PREFLIGHT, identity, inputs, variant=export.name)
+
+
 def _evaluate(spec: DistillationJobSpec, subject: Any, variant: str | None = None) -> stages.EvaluateIdentity:
     golden = spec.golden
     return stages.EvaluateIdentity(
@@ -185,11 +213,14 @@ def _evaluate_student(spec: DistillationJobSpec) -> PlannedStage:
     return _node("evaluate-student", StageKind.EVALUATE, _evaluate(spec, "Student"), inputs)
 
 
+def _export_identity(export: Export, name: str) -> stages.ExportIdentity:
+    return stages.ExportIdentity(variant=export.name, gguf=export.gguf.type, model_name=name)
+
+
 def _export(export: Export, name: str) -> PlannedStage:
-    identity = stages.ExportIdentity(variant=export.name, gguf=export.gguf.type, model_name=name)
-    return _node(
-        f"export-{export.name}", StageKind.EXPORT, identity, {"student": ("train", "student")}, variant=export.name
-    )
+    inputs = {"student": ("train", "student")}
+    identity = _export_identity(export, name)
+    return _node(f"export-{export.name}", StageKind.EXPORT, identity, inputs, variant=export.name)
 
 
 def _evaluate_variant(spec: DistillationJobSpec, export: Export) -> PlannedStage:

@@ -15,6 +15,7 @@ WRITE_EVERY_SECONDS = 15
 
 WEIGHTS: dict[StageKind, int] = {
     StageKind.RESOLVE: 1,
+    StageKind.PREFLIGHT: 3,
     StageKind.SYNTHESIZE: 15,
     StageKind.DATA: 1,
     StageKind.TRAIN: 50,

@@ -6,6 +6,7 @@ from dram_operator.api.distillation_job import DistillationJobSpec
 from dram_operator.api.spec import Export
 from dram_operator.api.status import DistillationJobStatus, StageState, StageStatus, VariantStatus
 from dram_operator.core.gates import Evidence, decide_gates, worst_verdict
+from dram_operator.core.preflight import missed_gates
 from dram_workers.results import GateRow, Measure, Output
 
 TERMINAL = frozenset({StageState.SUCCEEDED, StageState.FAILED, StageState.SKIPPED})
@@ -21,7 +22,7 @@ def with_variants(
     variants: list[VariantStatus] = []
     for export in spec.exports:
         decided = _rows(export, spec, by_id)
-        rows += decided or ()
+        rows += decided if decided is not None else _missed(export, spec, by_id)
         variants.append(_variant(export, by_id, decided, artifacts_uri))
     best = max((v for v in variants if v.uri), key=lambda v: v.scores.get("goldenScore", 0.0), default=None)
     score = best.scores.get("goldenScore") if best else None
@@ -58,6 +59,12 @@ def _rows(export: Export, spec: DistillationJobSpec, by_id: dict[str, StageStatu
         parameters=int(parameters) if parameters is not None else None,
     )
     return decide_gates(spec.gates, evidence)
+
+
+def _missed(export: Export, spec: DistillationJobSpec, by_id: dict[str, StageStatus]) -> tuple[GateRow, ...]:
+    """The gates that the variant's preflight missed."""
+    preflight = by_id.get(f"preflight-{export.name}")
+    return missed_gates(preflight, export, spec.gates) if preflight else ()
 
 
 def _variant(

@@ -205,6 +205,6 @@ def _outcome(status: DistillationJobStatus) -> Outcome:
     code = FAILED
     if summary.status == "True":
         code = OK
-    elif summary.reason in (Reason.GATE_FAILED, Reason.GATE_INCONCLUSIVE):
+    elif summary.reason in (Reason.GATE_FAILED, Reason.GATE_INCONCLUSIVE, Reason.PREFLIGHT_FAILED):
         code = GATE_FAILED
     return Outcome(status, code, summary.reason, summary.message)

@@ -412,7 +412,7 @@ class TestRuns:
         world.change("resolve", succeeded=True, pods=(PodView("p", exit_code=0, message=message.model_dump_json()),))
         world.reconcile()
         assert world.condition("Succeeded") == ("False", "ResultUnreadable")
-        assert "left no output tokenizer" in world.status.conditions[0].message
+        assert "resolve left no output" in world.status.conditions[0].message
 
 
 class TestEnd:

@@ -10,6 +10,7 @@ from dram_operator.api.status import DistillationJobStatus, StageStatus
 from dram_operator.core.distillation import decide
 from dram_operator.core.installation import Installation
 from dram_operator.core.observed import Attempt, AttemptView, Decision, Observed, PodView, ProgressView
+from dram_workers.preflight import DECISIVE
 from dram_workers.results import Measure, Output, StageMessage, StageResult
 from dram_workers.stages import StageKind
 
@@ -18,6 +19,7 @@ INSTALLATION = Installation(image="dram-worker:1")
 
 OUTPUTS: dict[StageKind, tuple[str, ...]] = {
     StageKind.RESOLVE: ("teacher", "tokenizer", "sources", "prompts", "student", "golden", "embedder"),
+    StageKind.PREFLIGHT: ("bench",),
     StageKind.SYNTHESIZE: ("samples",),
     StageKind.DATA: ("dataset",),
     StageKind.TRAIN: ("student",),
@@ -44,6 +46,8 @@ def result_of(attempt: Attempt, measures: tuple[Measure, ...] = GOOD_SCORES, *, 
                 uri = f"s3://models/dram/artifacts/{variant.name}"
                 outputs[f"artifact-{variant.name}"] = Output(digest=f"sha256:{variant.name}", uri=uri)
     told = measures if config.kind is StageKind.EVALUATE else ()
+    if config.kind is StageKind.PREFLIGHT:
+        told = tuple(measure for measure in measures if measure.name in DECISIVE)
     if config.kind is StageKind.EXPORT:
         told = (Measure(name="sizeMiB", value=100.0),)
     return StageResult(key=config.key, cached=cached, outputs=outputs, measures=told)

@@ -107,7 +107,8 @@ def test_a_new_export_runs_only_what_follows_from_it(again: TinyJob) -> None:
     more = again.having("spec.exports[1]", {"name": "gguf-f16", "gguf": {"type": "F16"}})
     result = more.run()
     assert result.exit_code == 0, result.output
-    assert stages_that_ran(more) == {"resolve", "export-gguf-f16", "evaluate-gguf-f16", "bench-gguf-f16", "publish"}
+    its_own = {f"{kind}-gguf-f16" for kind in ("preflight", "export", "evaluate", "bench")}
+    assert stages_that_ran(more) == {"resolve", *its_own, "publish"}
     assert len(gguf_digests(more)) == 2
 
 
@@ -124,13 +125,26 @@ def test_another_golden_file_runs_only_evaluation_and_later(again: TinyJob) -> N
 
 def test_a_failed_gate_has_its_own_exit_code_and_releases_nothing(again: TinyJob) -> None:
     shutil.rmtree(again.root / "artifacts")
-    strict = again.having("spec.gates", {"performance": {"maxSizeMiB": 0.001}})
+    strict = again.having("spec.gates", {"quality": {"maxKLDivergence": 1e-9}})
     result = strict.run()
     assert result.exit_code == 3, result.output
-    assert "performance.maxSizeMiB" in result.output
+    assert "quality.maxKLDivergence" in result.output
     assert gguf_digests(strict) == {}
     assert all("uri" not in variant for variant in strict.status()["variants"])
     assert (strict.root / "report.html").exists()
+
+
+def test_a_limit_that_no_training_could_meet_ends_the_job_before_it_trains(untrained: TinyJob) -> None:
+    for log in untrained.root.glob("logs/*train*"):
+        log.unlink()
+    strict = untrained.having("spec.gates", {"performance": {"maxSizeMiB": 0.001}})
+    result = strict.run()
+    assert result.exit_code == 3, result.output
+    assert "PreflightFailed" in result.output
+    assert "performance.maxSizeMiB: sizeMiB must be at most 0.001 MiB" in result.output
+    assert list(strict.root.glob("logs/*train*")) == []
+    (row,) = strict.status()["gates"]
+    assert (row["stage"], row["verdict"]) == ("Preflight", "Fail")
 
 
 def test_a_bucket_mapped_to_a_folder_runs_the_manifest_of_a_cluster(again: TinyJob) -> None:

@@ -7,6 +7,7 @@ import sys
 from collections.abc import Iterator, Sequence
 from contextlib import suppress
 from dataclasses import dataclass, field
+from pathlib import Path
 from statistics import median
 
 from dram_workers.bench.target import EnergyCounter, processor
@@ -15,10 +16,7 @@ from dram_workers.errors import BadInput, Interrupted, Transient, WorkerReason
 from dram_workers.golden import read_golden
 from dram_workers.intervals import quantile, quantile_bounds, ratio_bounds
 from dram_workers.results import Measure
-from dram_workers.stages import BenchConfig
-
-PROCESSES = 3
-"""Fresh processes that share the timings: loading and memory are seen more than once, at little cost."""
+from dram_workers.stages import BenchConfig, BenchIdentity
 
 
 @dataclass
@@ -54,21 +52,26 @@ class Timings:
 
 def run(config: BenchConfig, context: StageContext) -> StageOutcome:
     """Measure latency, speed, memory and energy; output `bench` (`timings.json`)."""
+    return measure_artifact(config.identity, context.inputs.path("artifact"), context)
+
+
+def measure_artifact(identity: BenchIdentity, artifact: Path, context: StageContext) -> StageOutcome:
+    """Measure the file of an exported artifact on the prompts of the golden suite; output `bench`."""
     from dram_workers.export import exported_file
 
-    identity = config.identity
-    path = exported_file(context.inputs.path("artifact"))
+    path = exported_file(artifact)
     prompts = _prompts(str(path), context)
     timed = [prompts[number % len(prompts)] for number in range(identity.timings)]
+    processes = min(identity.processes, len(timed))
     timings, counter = Timings(), EnergyCounter()
     before = counter.read()
-    for share in range(min(PROCESSES, len(timed))):
+    for share in range(processes):
         task = {
             "path": str(path),
             "contextTokens": identity.context_tokens,
             "answerTokens": identity.answer_tokens,
             "threads": identity.threads,
-            "prompts": timed[share::PROCESSES],
+            "prompts": timed[share::processes],
         }
         for fact in _measure(task, context):
             timings.add(fact)
@@ -129,8 +132,6 @@ def _rate(name: str, tokens: Sequence[float], seconds: Sequence[float]) -> Measu
 
 def _prompts(path: str, context: StageContext) -> list[str]:
     """The golden prompts as texts, rendered by the template inside the file."""
-    from pathlib import Path
-
     from tokenizers import Tokenizer, models
 
     from dram_workers.data.tokenizer import ChatTokenizer, TemplateRefused

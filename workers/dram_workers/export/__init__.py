@@ -3,10 +3,14 @@
 import os
 import re
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from dram_workers.context import StageContext, StageOutcome
 from dram_workers.results import Measure
-from dram_workers.stages import ExportConfig
+from dram_workers.stages import ExportConfig, ExportIdentity
+
+if TYPE_CHECKING:
+    from dram_workers.export.checkpoint import Checkpoint
 
 MIB = 1024 * 1024
 
@@ -14,19 +18,23 @@ MIB = 1024 * 1024
 def run(config: ExportConfig, context: StageContext) -> StageOutcome:
     """Write, load and prove the variant's file; measures `sizeMiB` and `bitsPerWeight`."""
     from dram_workers.export.checkpoint import Checkpoint
+
+    return export_checkpoint(config.identity, Checkpoint(context.inputs.path("student")), context)
+
+
+def export_checkpoint(identity: ExportIdentity, checkpoint: "Checkpoint", context: StageContext) -> StageOutcome:
+    """Write, load and prove the file of a student; output `artifact`."""
     from dram_workers.export.gguf_file import Conversion, plan_tensors, write_gguf
     from dram_workers.export.proof import prove
     from dram_workers.export.vocabulary import read_vocabulary
 
-    identity = config.identity
-    checkpoint = Checkpoint(context.inputs.path("student"))
     plan = plan_tensors(checkpoint, identity.gguf)
     vocabulary = read_vocabulary(checkpoint, plan.shape.vocabulary)
     folder = context.work / "artifact"
     folder.mkdir(parents=True)
     path = folder / file_name(identity.model_name, identity.gguf.value)
     conversion = Conversion(checkpoint, plan, vocabulary, identity.gguf, identity.model_name)
-    threads = config.execution.threads or os.cpu_count() or 1
+    threads = context.execution.threads or os.cpu_count() or 1
     write_gguf(conversion, path, threads=threads, reporter=context.reporter, stopping=context.stopping)
     proven = prove(path, vocabulary)
     size = path.stat().st_size

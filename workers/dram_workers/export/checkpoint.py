@@ -1,6 +1,7 @@
 """A `from_pretrained` folder in safetensors, read tensor by tensor without torch."""
 
 import json
+import re
 from functools import cached_property
 from pathlib import Path
 from typing import Any
@@ -10,13 +11,19 @@ from gguf.utility import LocalTensor, SafetensorsLocal
 from numpy.typing import NDArray
 
 from dram_workers.errors import BadInput, WorkerReason
+from dram_workers.layers import cut_config, kept_layers
+
+_LAYER = re.compile(r"(model\.layers\.)(\d+)(\..+)")
 
 
 class Checkpoint:
     """The weights and the config files of one model."""
 
-    def __init__(self, folder: Path) -> None:
-        """Index the folder. BadInput(ModelNotFound) when it holds no config or no safetensors."""
+    def __init__(self, folder: Path, layers: int | None = None) -> None:
+        """Index the folder; with `layers`, as the student that is cut from it before training.
+
+        BadInput(ModelNotFound) when it holds no config or no safetensors.
+        """
         self.folder = folder
         self.config = self.json("config.json")
         files = sorted(folder.glob("*.safetensors"))
@@ -30,6 +37,22 @@ class Checkpoint:
         self._tensors: dict[str, LocalTensor] = {}
         for file in files:
             self._tensors.update(SafetensorsLocal(file).tensors)
+        if layers is not None:
+            self._cut(layers)
+
+    def _cut(self, layers: int) -> None:
+        total = self.config.get("num_hidden_layers")
+        if total is None:
+            # a family of another kind, which `architecture` refuses by its name
+            return
+        kept = kept_layers(total, layers)
+        self.config = cut_config(self.config, kept)
+        found = {name: _LAYER.fullmatch(name) for name in self._tensors}
+        self._tensors = {
+            f"{match[1]}{kept.index(int(match[2]))}{match[3]}" if match else name: self._tensors[name]
+            for name, match in found.items()
+            if match is None or int(match[2]) in kept
+        }
 
     def json(self, name: str) -> dict[str, Any]:
         """One of the folder's JSON files; empty when it is not there."""

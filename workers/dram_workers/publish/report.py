@@ -126,10 +126,11 @@ def _gates_of(config: PublishConfig, variant: PublishVariant) -> list[GateRow]:
     return [row for row in config.identity.gates if row.variant == variant.name]
 
 
-def _lost(config: PublishConfig) -> list[str]:
-    """Variants that were asked for and have no file."""
+def _lost(config: PublishConfig) -> list[tuple[str, list[GateRow]]]:
+    """Variants that were asked for and have no file, with the gates that they missed before training."""
     made = {variant.name for variant in config.identity.variants}
-    return [export["name"] for export in config.identity.manifest.get("exports", []) if export["name"] not in made]
+    asked = (export["name"] for export in config.identity.manifest.get("exports", []))
+    return [(name, [row for row in config.identity.gates if row.variant == name]) for name in asked if name not in made]
 
 
 def _best(variants: tuple[PublishVariant, ...], measures: Mapping[str, Mapping[str, Measure]]) -> PublishVariant | None:

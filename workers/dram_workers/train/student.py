@@ -5,9 +5,10 @@ from pathlib import Path
 
 import torch
 from torch import Tensor, nn
-from transformers import AutoModelForCausalLM, PreTrainedConfig, PreTrainedModel
+from transformers import AutoModelForCausalLM, PreTrainedModel
 
 from dram_workers.errors import BadInput, WorkerReason
+from dram_workers.layers import cut_config, kept_layers
 
 TOKENIZER_FILES = (
     "tokenizer.json",
@@ -21,25 +22,14 @@ TOKENIZER_FILES = (
 )
 
 
-def kept_layers(teacher_layers: int, layers: int) -> tuple[int, ...]:
-    """Evenly spaced layers of the teacher, the first and the last included; one layer is the first."""
-    if layers > teacher_layers:
-        raise BadInput(
-            WorkerReason.TOO_MANY_LAYERS,
-            f"the student asks for {layers} layers, the teacher has {teacher_layers}",
-            field="spec.student.fromTeacher.layers",
-            remedy=f"ask for at most {teacher_layers} layers",
-        )
-    gaps = max(1, layers - 1)
-    return tuple((2 * number * (teacher_layers - 1) + gaps) // (2 * gaps) for number in range(layers))
-
-
 def cut_from(teacher: PreTrainedModel, layers: int, attention: str) -> PreTrainedModel:
     """A student that is the teacher without the layers between the kept ones, its weights copied."""
     total = teacher.config.num_hidden_layers
     kept = kept_layers(total, layers)
     student: PreTrainedModel = AutoModelForCausalLM.from_config(  # type: ignore[no-untyped-call]
-        _cut_config(teacher.config, kept), dtype=torch.float32, attn_implementation=attention
+        type(teacher.config).from_dict(cut_config(teacher.config.to_dict(), kept)),
+        dtype=torch.float32,
+        attn_implementation=attention,
     )
     stack = _layer_stack(teacher, total)
     weights: dict[str, Tensor] = {}
@@ -52,17 +42,6 @@ def cut_from(teacher: PreTrainedModel, layers: int, attention: str) -> PreTraine
     student.load_state_dict(weights, strict=True)
     student.generation_config = teacher.generation_config
     return student
-
-
-def _cut_config(config: PreTrainedConfig, kept: tuple[int, ...]) -> PreTrainedConfig:
-    """The config with fewer layers; a list with an entry a layer keeps those of the kept layers."""
-    values = config.to_dict()
-    total = values["num_hidden_layers"]
-    for name, value in values.items():
-        if isinstance(value, list) and len(value) == total and name.startswith("layer"):
-            values[name] = [value[number] for number in kept]
-    values["num_hidden_layers"] = len(kept)
-    return type(config).from_dict(values)
 
 
 def _layer_stack(model: PreTrainedModel, layers: int) -> str:
