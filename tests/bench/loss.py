@@ -41,7 +41,7 @@ def _probe(kind: str) -> dict[str, float]:
     """Peak memory above what was there before and the gradients, and the best time."""
     import torch
 
-    from dram_workers.train.losses import Objective, Projection, distillation_loss
+    from dram_workers.train.losses import Objective, Projection, TeacherStates, distillation_loss
 
     torch.manual_seed(0)
     hidden = torch.randn(TOKENS, WIDTH, requires_grad=True)
@@ -52,7 +52,7 @@ def _probe(kind: str) -> dict[str, float]:
     def tiled() -> torch.Tensor:
         objective = Objective(TEMPERATURE, ALPHA, TOKENS, TILE_BYTES)
         return distillation_loss(
-            Projection(weight), hidden, Projection(teacher_weight), teacher_hidden, labels, objective
+            Projection(weight), hidden, TeacherStates(Projection(teacher_weight), teacher_hidden), labels, objective
         ).total
 
     def dense() -> torch.Tensor:

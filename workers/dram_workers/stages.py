@@ -213,6 +213,21 @@ class Schedule(Model):
     """How the value goes from start to end."""
 
 
+class Divergence(Model):
+    """How the student's distribution q is compared with the teacher's p."""
+
+    type: Literal["ForwardKL", "ReverseKL", "JSD"] = "ForwardKL"
+    """ForwardKL: KL(p || q), covers all that the teacher might say. ReverseKL: KL(q || p), keeps to what the teacher is
+    sure of. JSD: beta KL(p || m) + (1 - beta) KL(q || m) with m = beta p + (1 - beta) q, between the two."""
+    beta: Annotated[float, Field(gt=0, lt=1)] | None = None
+    """Teacher's share of m, for JSD only; 0.5 where absent. Near 0 it leans to ForwardKL, near 1 to ReverseKL."""
+
+    @property
+    def weight(self) -> float:
+        """Beta, with its default."""
+        return 0.5 if self.beta is None else self.beta
+
+
 class TrainIdentity(Model):
     """One distillation. Inputs `teacher`, `student`?, `dataset`; output `student`, a plain `from_pretrained` folder.
 

@@ -22,7 +22,7 @@ from dram_workers.errors import BadInput
 from dram_workers.train.attention import SEGMENTS
 from dram_workers.train.batches import lay_out
 from dram_workers.train.distiller import Distiller, Teacher, check_projection, projection_of, target_hidden
-from dram_workers.train.losses import Objective
+from dram_workers.train.losses import Objective, TeacherStates
 from dram_workers.train.pretrained import load_model
 from tests.models import ModelShape, write_model
 from tests.workers.train.test_batches import a_dataset
@@ -97,7 +97,7 @@ def test_the_loss_of_a_model_is_that_of_its_own_logits(tmp_path: Path) -> None:
     )
     hidden_NE = target_hidden(teacher, batch).detach()
     total, soft_N, hard_N = Distiller(model)(
-        batch, projection_of(teacher), hidden_NE, Objective(1.0, 0.5, len(batch.labels_N))
+        batch, TeacherStates(projection_of(teacher), hidden_NE), Objective(1.0, 0.5, len(batch.labels_N))
     )
     logits = model(
         input_ids=batch.tokens_RL, position_ids=batch.positions_RL, segments=batch.segments, use_cache=False

@@ -23,14 +23,14 @@ print(torch.distributed.get_backend(), os.listdir(os.environ["TORCH_EXTENSIONS_D
 MEMORY = """
 import json, torch
 from tests.bench.loss import _start_of_peak, _status
-from dram_workers.train.losses import Objective, Projection, distillation_loss
+from dram_workers.train.losses import Objective, Projection, TeacherStates, distillation_loss
 N, V, D, tile = 2048, 49_152, 32, 32 << 20
 hidden, weight = torch.randn(N, D, requires_grad=True), torch.randn(V, D).requires_grad_()
 teacher_hidden, teacher = torch.randn(N, D), torch.randn(V, D)
 labels = torch.randint(0, V, (N,))
 torch.randn(512, 512) @ torch.randn(512, 512)
 before = _start_of_peak()
-loss = distillation_loss(Projection(weight), hidden, Projection(teacher), teacher_hidden, labels, Objective(2, 0.7, N, tile))
+loss = distillation_loss(Projection(weight), hidden, TeacherStates(Projection(teacher), teacher_hidden), labels, Objective(2, 0.7, N, tile))
 loss.total.backward()
 print(json.dumps((_status("VmHWM") - before - hidden.nbytes - weight.nbytes) / tile))
 """

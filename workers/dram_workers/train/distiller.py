@@ -12,7 +12,7 @@ from transformers import PreTrainedModel
 from dram_workers.data.dataset import Dataset
 from dram_workers.errors import BadInput, WorkerReason
 from dram_workers.train.batches import MicroBatch, lay_out
-from dram_workers.train.losses import Objective, Projection, distillation_loss
+from dram_workers.train.losses import Objective, Projection, Target, TeacherStates, distillation_loss
 from dram_workers.train.segments import Segments
 
 MEMO_BYTES = 1 << 30
@@ -31,11 +31,11 @@ class LossHead(nn.Module):
         self.scale, self.softcap = scale_of(model), softcap_of(model)
 
     def forward(
-        self, hidden_ND: Tensor, teacher: Projection, teacher_hidden_NE: Tensor, labels_N: Tensor, objective: Objective
+        self, hidden_ND: Tensor, target: Target, labels_N: Tensor, objective: Objective
     ) -> tuple[Tensor, Tensor, Tensor]:
         """Loss with gradient, soft terms, hard terms; see `losses`."""
         student = Projection(self.weight_VD, self.bias_V, self.scale, self.softcap)
-        losses = distillation_loss(student, hidden_ND, teacher, teacher_hidden_NE, labels_N, objective)
+        losses = distillation_loss(student, hidden_ND, target, labels_N, objective)
         return losses.total, losses.soft_N, losses.hard_N
 
 
@@ -47,14 +47,10 @@ class Distiller(nn.Module):
         self.student = student
         self.head = LossHead(student)
 
-    def forward(
-        self, batch: MicroBatch, teacher: Projection, teacher_hidden_NE: Tensor, objective: Objective
-    ) -> tuple[Tensor, Tensor, Tensor]:
+    def forward(self, batch: MicroBatch, target: Target, objective: Objective) -> tuple[Tensor, Tensor, Tensor]:
         """The losses of one micro-batch."""
         hidden_ND = target_hidden(self.student, batch)
-        losses: tuple[Tensor, Tensor, Tensor] = self.head(
-            hidden_ND, teacher, teacher_hidden_NE, batch.labels_N, objective
-        )
+        losses: tuple[Tensor, Tensor, Tensor] = self.head(hidden_ND, target, batch.labels_N, objective)
         return losses
 
 
@@ -73,6 +69,10 @@ class Teacher:
         self._memo: dict[int, Tensor] = {}
         self._memo_bytes = 0
         self.projection = projection_of(model)
+
+    def target(self, batch: MicroBatch, temperature: float) -> TeacherStates:  # noqa: ARG002 -- a cache needs it
+        """What the batch's targets are compared with."""
+        return TeacherStates(self.projection, self.hidden(batch))
 
     @torch.no_grad()
     def hidden(self, batch: MicroBatch) -> Tensor:

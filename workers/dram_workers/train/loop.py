@@ -17,8 +17,8 @@ def train(run: Run) -> None:
         objective = run.objective(step, samples)
         soft, hard, failing = 0.0, 0.0, set[int]()
         for batch in run.micro_batches(samples):
-            hidden = run.teacher.hidden(batch)
-            total, soft_N, hard_N = run.engine.losses(batch, run.teacher.projection, hidden, objective)
+            target = run.teacher.target(batch, objective.temperature)
+            total, soft_N, hard_N = run.engine.losses(batch, target, objective)
             run.engine.backward(total)
             soft, hard = soft + float(soft_N.double().sum()), hard + float(hard_N.double().sum())
             failing |= not_finite(batch, soft_N + hard_N)
