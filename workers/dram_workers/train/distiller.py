@@ -70,7 +70,7 @@ class Teacher:
         self._memo_bytes = 0
         self.projection = projection_of(model)
 
-    def target(self, batch: MicroBatch, temperature: float) -> TeacherStates:  # noqa: ARG002 -- a cache needs it
+    def target(self, batch: MicroBatch, temperature: float) -> TeacherStates:
         """What the batch's targets are compared with."""
         return TeacherStates(self.projection, self.hidden(batch))
 

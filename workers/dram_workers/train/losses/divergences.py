@@ -35,7 +35,7 @@ def forward_kl_(log_q_nV: Tensor, log_p_nC: Tensor, scratch_nV: Tensor) -> Tenso
     both = log_p_nC.shape[1]
     p_nC = torch.exp(log_p_nC, out=scratch_nV[:, :both])
     log_p_nC -= log_q_nV[:, :both]
-    divergence_n = torch.linalg.vecdot(p_nC, log_p_nC)
+    divergence_n: Tensor = torch.linalg.vecdot(p_nC, log_p_nC)
     log_q_nV.exp_()
     log_q_nV[:, :both] -= p_nC
     return divergence_n
@@ -53,7 +53,7 @@ def reverse_kl_(log_q_nV: Tensor, log_p_nC: Tensor, scratch_nV: Tensor) -> Tenso
         log_mass_n1 = log_q_nV[:, :both].logsumexp(-1, keepdim=True)
     ratio_nC = torch.sub(log_q_nV[:, :both], log_p_nC, out=log_p_nC).sub_(log_mass_n1)
     given_nC = torch.sub(log_q_nV[:, :both], log_mass_n1, out=scratch_nV[:, :both]).exp_()
-    divergence_n = torch.linalg.vecdot(given_nC, ratio_nC)
+    divergence_n: Tensor = torch.linalg.vecdot(given_nC, ratio_nC)
     log_q_nV.exp_()
     log_q_nV[:, :both].addcmul_(given_nC, ratio_nC.sub_(divergence_n[:, None] + 1))
     return divergence_n - log_mass_n1[:, 0]
@@ -71,9 +71,9 @@ def jsd_(log_q_nV: Tensor, log_p_nC: Tensor, scratch_nV: Tensor, other_nV: Tenso
     log_m_nC = log_m_nV[:, :both]
     torch.logaddexp(log_m_nC, torch.add(log_p_nC, math.log(beta), out=other_nV[:, :both]), out=log_m_nC)
     p_nC = torch.exp(log_p_nC, out=other_nV[:, :both])
-    of_teacher_n = torch.linalg.vecdot(p_nC, log_p_nC.sub_(log_m_nC))
+    of_teacher_n: Tensor = torch.linalg.vecdot(p_nC, log_p_nC.sub_(log_m_nC))
     ratio_nV = torch.sub(log_q_nV, log_m_nV, out=log_m_nV)
     q_nV = log_q_nV.exp_()
-    of_student_n = torch.linalg.vecdot(q_nV, ratio_nV)
+    of_student_n: Tensor = torch.linalg.vecdot(q_nV, ratio_nV)
     q_nV.mul_(ratio_nV.sub_(of_student_n[:, None])).mul_(1 - beta)
     return beta * of_teacher_n + (1 - beta) * of_student_n
