@@ -88,7 +88,7 @@ def _run(
     module: ModuleType, config: StageConfig, context: StageContext, store: ObjectStore, started_at: datetime
 ) -> StageResult | None:
     outcome: StageOutcome | None = module.run(config, context)
-    # of the workers of one training, only the first has a result to tell
+    # of the workers of one stage, only one has a result to tell
     return None if outcome is None else publish_result(store, config, outcome, started_at=started_at)
 
 

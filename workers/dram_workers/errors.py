@@ -44,6 +44,8 @@ class WorkerReason(StrEnum):
     """The object store did not answer, or answered with a server error."""
     DIGEST_MISMATCH = "DigestMismatch"
     """What was read is not what was pinned when the run started."""
+    PART_LOST = "PartLost"
+    """A part that pods of a stage had written is gone from the store or damaged there; it is made again."""
     EMPTY_DATASET = "EmptyDataset"
     """No sample is left to train on."""
     MALFORMED_LINE = "MalformedLine"

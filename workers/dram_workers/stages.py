@@ -153,12 +153,19 @@ class SynthesizeIdentity(Model):
     seed: int = 0
 
 
+class TeacherExecution(Execution):
+    """How the teacher's work is spread: over pods that share nothing but the store."""
+
+    workers: int = 1
+    """Pods of the Indexed Job; a local run is one process and does everything."""
+
+
 class SynthesizeConfig(_Config):
     """What the `synthesize` stage reads."""
 
     kind: Literal[StageKind.SYNTHESIZE] = StageKind.SYNTHESIZE
     identity: SynthesizeIdentity
-    execution: Execution
+    execution: TeacherExecution
 
 
 # data

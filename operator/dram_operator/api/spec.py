@@ -29,6 +29,9 @@ class Teacher(Model):
     uri: Uri
     """Where the teacher lies: hf://org/name@revision, s3://bucket/prefix or pvc://claim/path; in a local run also
     file:///path or a path. Only safetensors are read."""
+    workers: Annotated[int, Field(ge=1, le=512)] = 1
+    """Pods in which the teacher works where it works before training: when it writes data or logits. They need not run
+    at the same time."""
 
 
 class FromTeacher(Model):

@@ -50,7 +50,7 @@ def read_message(text: str | None) -> StageMessage | None:
 def absorb(stage: StageStatus, planned: PlannedStage, view: AttemptView, now: datetime, retries: int) -> StageStatus:
     """The stage after what is seen of its latest attempt; the same object while that attempt is at work."""
     if view.succeeded:
-        return _absorb_success(stage, view, now, retries)
+        return _absorb_success(stage, planned, view, now, retries)
     if view.failed:
         return failed(stage, classify(view, planned), now, retries)
     reason, message = waiting(view)
@@ -59,7 +59,9 @@ def absorb(stage: StageStatus, planned: PlannedStage, view: AttemptView, now: da
     return stage.model_copy(update={"reason": reason, "message": message})
 
 
-def _absorb_success(stage: StageStatus, view: AttemptView, now: datetime, retries: int) -> StageStatus:
+def _absorb_success(
+    stage: StageStatus, planned: PlannedStage, view: AttemptView, now: datetime, retries: int
+) -> StageStatus:
     told = [read_message(pod.message) for pod in view.pods]
     result = next((message.result for message in told if message and message.result), None)
     if result:
@@ -67,7 +69,9 @@ def _absorb_success(stage: StageStatus, view: AttemptView, now: datetime, retrie
         update = {"state": StageState.SUCCEEDED, "reason": reason, "message": None, "result": result}
         return stage.model_copy(update=update | {"key": result.key, "finished_at": stamp(view.finished_at or now)})
     ended = view.finished_at or view.created_at
-    if not view.pods and now - ended < timedelta(seconds=POD_GRACE_SECONDS):
+    # of several pods any one may have the result, and the watches show them one by one
+    seen = sum(pod.exit_code is not None for pod in view.pods)
+    if seen < int(planned.execution.get("workers", 1)) and now - ended < timedelta(seconds=POD_GRACE_SECONDS):
         return stage
     failure = Failure(Reason.RESULT_UNREADABLE, "the stage ended well but its pod left no readable result")
     return failed(stage, failure, now, retries)

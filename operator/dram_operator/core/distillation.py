@@ -108,7 +108,7 @@ class _Work:
     def _give_up_waiting(self, stage: StageStatus, node: PlannedStage, view: AttemptView) -> StageStatus:
         if stage.state is not StageState.RUNNING or view.finished or view.suspended:
             return stage
-        if attempts.is_placed(view, self._workers(node)):
+        if attempts.is_placed(view, self._needed(node)):
             return stage
         until = attempts.pending_until(view, self.job.spec)
         if self.now < until:
@@ -287,5 +287,10 @@ class _Work:
     def _view(self, stage: StageStatus) -> AttemptView | None:
         return next((view for view in self._views_of(stage.id) if view.attempt == stage.attempt), None)
 
-    def _workers(self, node: PlannedStage) -> int:
-        return int(node.execution.get("workers", 1)) if node.kind is StageKind.TRAIN else 1
+    @staticmethod
+    def _workers(node: PlannedStage) -> int:
+        return int(node.execution.get("workers", 1))
+
+    def _needed(self, node: PlannedStage) -> int:
+        """Pods without which nothing goes on: ranks need each other, the teacher's pods only the store."""
+        return self._workers(node) if node.kind is StageKind.TRAIN else 1

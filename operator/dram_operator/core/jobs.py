@@ -116,7 +116,8 @@ def _service(job: DistillationJob) -> Manifest:
 def _job(job: DistillationJob, attempt: Attempt, installation: Installation) -> Manifest:
     pods, labels = job.spec.pod_template, _labels(job, attempt)
     queue = {QUEUE_LABEL: pods.queue_name} if pods.queue_name else {}
-    gang: Manifest = {"completionMode": "Indexed"} if attempt.config.kind is StageKind.TRAIN else {}
+    several = attempt.config.kind is StageKind.TRAIN or attempt.workers > 1
+    numbered: Manifest = {"completionMode": "Indexed"} if several else {}
     return {
         "apiVersion": "batch/v1",
         "kind": "Job",
@@ -133,7 +134,7 @@ def _job(job: DistillationJob, attempt: Attempt, installation: Installation) -> 
             "podReplacementPolicy": "Failed",
             # Set at creation only: from then on it belongs to Kueue.
             "suspend": bool(queue),
-            **gang,
+            **numbered,
             "template": {
                 "metadata": {
                     "labels": dict(pods.labels) | labels,

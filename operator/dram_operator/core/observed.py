@@ -103,7 +103,7 @@ class Attempt:
     attempt: int
     run: int
     workers: int
-    """Pods of the gang; 1 for every stage but `train`."""
+    """Pods that share the stage: the gang of `train`, or those in which the teacher works."""
     config: StageConfig
 
 

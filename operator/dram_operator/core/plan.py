@@ -120,6 +120,7 @@ def _synthesize(spec: DistillationJobSpec) -> PlannedStage:
         StageKind.SYNTHESIZE,
         identity,
         {"teacher": ("resolve", "teacher"), "prompts": ("resolve", "prompts")},
+        {"workers": spec.teacher.workers},
     )
 
 

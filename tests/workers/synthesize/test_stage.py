@@ -1,6 +1,8 @@
 """The synthesize stage as a whole."""
 
 import json
+import os
+import shutil
 from pathlib import Path
 from typing import Any
 
@@ -10,11 +12,13 @@ from dram_workers import synthesize
 from dram_workers.context import StageOutcome
 from dram_workers.data.sources import read_source
 from dram_workers.data.tokenizer import ChatTokenizer
-from dram_workers.errors import BadInput, Interrupted, WorkerReason
-from dram_workers.stages import Execution, JobRef, SynthesizeConfig, SynthesizeIdentity
+from dram_workers.errors import BadInput, Interrupted, Transient, WorkerReason
+from dram_workers.results import Progress
+from dram_workers.stages import JobRef, SynthesizeConfig, SynthesizeIdentity, TeacherExecution
 from dram_workers.store.manifest import digest_of
 from tests.models import write_jsonl, write_model
 from tests.workers.contexts import Remembered, a_context, store_settings
+from tests.workers.running import a_stage, run_stage, start_stage
 
 ROWS: list[dict[str, object]] = [
     {"prompt": "How do I reset the router?"},
@@ -39,9 +43,10 @@ def run(
         key="b" * 64,
         job=JobRef(namespace="n", name="j"),
         identity=SynthesizeIdentity.model_validate({"max_new_tokens": 12, **identity}),
-        execution=Execution(store=store_settings(folder)),
+        execution=TeacherExecution(store=store_settings(folder)),
     )
     outcome = synthesize.run(config, context)
+    assert outcome is not None
     assert isinstance(context.reporter, Remembered)
     assert context.reporter.reports[-1][1] == outcome.facts["prompts"] * config.identity.responses_per_prompt
     return outcome
@@ -102,3 +107,57 @@ def test_an_answer_beyond_the_teachers_context_is_refused(tmp_path: Path, teache
 def test_a_stop_is_obeyed(tmp_path: Path, teacher: Path) -> None:
     with pytest.raises(Interrupted):
         run(tmp_path, teacher, ROWS, stopping=True)
+
+
+def test_finished_batches_are_not_written_again(tmp_path: Path, teacher: Path) -> None:
+    first = run(tmp_path, teacher, ROWS)
+    shutil.rmtree(first.folders["samples"])
+    (part,) = (tmp_path / "store").rglob("000000.*")
+    (teacher_gone := tmp_path / "teacher").mkdir()
+    for name in ("tokenizer.json", "tokenizer_config.json", "chat_template.jinja", "config.json"):
+        if (teacher / name).is_file():
+            shutil.copyfile(teacher / name, teacher_gone / name)
+    again = run(tmp_path, teacher_gone, ROWS)
+    assert again.facts == first.facts
+    part.write_bytes(part.read_bytes().replace(b"true", b"null").replace(b"false", b"true "))
+    shutil.rmtree(again.folders["samples"])
+    with pytest.raises(Transient, match="was damaged, and is removed") as caught:
+        run(tmp_path, teacher_gone, ROWS)
+    assert caught.value.reason == WorkerReason.PART_LOST
+    assert not part.exists()
+    assert run(tmp_path, teacher, ROWS).facts == first.facts
+
+
+def test_pods_write_side_by_side_what_one_writes_alone(tmp_path: Path, teacher: Path) -> None:
+    """The first of two pods is killed in its second batch, which alone is written again."""
+    prompts = write_jsonl(tmp_path / "prompts.jsonl", [{"prompt": f"Question {number}?"} for number in range(70)])
+    paths = {"teacher": teacher, "prompts": prompts}
+    inputs = {name: {"uri": path.as_uri(), "digest": digest_of(path)} for name, path in paths.items()}
+    identity = {"maxNewTokens": 8, "temperature": 0.7}
+    alone = run_stage(a_stage("synthesize", identity, tmp_path / "alone", inputs=inputs), tmp_path / "alone/run")
+    assert alone.message.result is not None, alone.log
+
+    together = a_stage("synthesize", identity, tmp_path / "two", inputs=inputs, execution={"workers": 2})
+    folders = [tmp_path / f"two/pod-{number}" for number in range(2)]
+    configs = [together | {"execution": together["execution"] | {"scratch": str(folder)}} for folder in folders]
+    pods = [{"JOB_COMPLETION_INDEX": str(number)} for number in range(2)]
+    os.mkfifo(progress := tmp_path / "progress")
+    with start_stage(configs[0], folders[0], pods[0] | {"DRAM_PROGRESS_FILE": str(progress)}) as process:
+        # open for writing too: a pipe whose writer closes it after every line would seem to end
+        with os.fdopen(os.open(progress, os.O_RDWR)) as reports:
+            next(line for line in reports if Progress.model_validate_json(line).metrics["tokens"] > 32 * 8)
+            process.kill()
+    written = {path.name: path.stat().st_mtime_ns for path in (tmp_path / "two/store").rglob("parts/*")}
+    assert [name[:6] for name in written] == ["000000"]
+
+    second = run_stage(configs[1], folders[1], pods[1])
+    assert (second.code, second.message.reason, second.message.result) == (0, "Completed", None), second.log
+    first = run_stage(configs[0] | {"attempt": 2}, folders[0], pods[0])
+    assert first.message.result is not None, first.log
+    assert first.message.result.outputs == alone.message.result.outputs
+    assert first.message.result.facts == alone.message.result.facts
+    kept = {path.name: path.stat().st_mtime_ns for path in (tmp_path / "two/store").rglob("parts/*")}
+    assert len(kept) == 3
+    assert written.items() <= kept.items()
+    late = run_stage(configs[1] | {"attempt": 2}, folders[1], pods[1])
+    assert late.message.result == first.message.result.model_copy(update={"cached": True})

@@ -1,5 +1,9 @@
-"""The synthesize stage: the teacher answers prompts, and its answers become training text."""
+"""The synthesize stage: the teacher answers prompts, and its answers become training text.
 
+Pods write the batches side by side, each batch a part in the store, and the last one puts them together.
+"""
+
+import json
 from collections.abc import Callable
 from pathlib import Path
 
@@ -7,16 +11,21 @@ from dram_workers.context import StageContext, StageOutcome
 from dram_workers.data.sources import Record, read_prompts
 from dram_workers.data.tokenizer import ChatTokenizer, TemplateRefused
 from dram_workers.errors import BadInput, Interrupted, WorkerReason
+from dram_workers.parts import Parts, is_first, share_of
 from dram_workers.stages import SynthesizeConfig, canonical_json
-from dram_workers.synthesize.answers import Answer, Sampling
+from dram_workers.store.stage import stage_folder
+from dram_workers.synthesize.answers import Answer, Sampling, batches
 
 PROMPTS_FIELD = "spec.dataset.synthetic.promptsUri"
 BATCH = 32
 """Answers written at once. Part of the recipe: in half precision the batch can tip a token."""
 
 
-def run(config: SynthesizeConfig, context: StageContext) -> StageOutcome:
-    """Write `samples.jsonl`: the prompts in their order with the teacher's answers, in the form they came in."""
+def run(config: SynthesizeConfig, context: StageContext) -> StageOutcome | None:
+    """Write `samples.jsonl`: the prompts in their order with the teacher's answers, in the form they came in.
+
+    None while other pods have answers to write; the one that finds them all tells the result.
+    """
     records = list(read_prompts(context.inputs.path("prompts"), field=PROMPTS_FIELD))
     if not records:
         raise BadInput(
@@ -30,7 +39,10 @@ def run(config: SynthesizeConfig, context: StageContext) -> StageOutcome:
     responses = config.identity.responses_per_prompt
     prompts = [_prompt_ids(tokenizer, record) for record in records for _ in range(responses)]
     answers = [Answer(ids, draw) for draw, ids in enumerate(prompts)]
-    _answer(config, context, tokenizer, folder, answers)
+    parts = Parts(context.store, f"{stage_folder(config.kind, config.key)}/parts")
+    _answer(config, context, tokenizer, folder, answers, parts)
+    if not _collect(answers, parts, context):
+        return None
     path = context.work / "samples" / "samples.jsonl"
     rows = [
         _row(record, tokenizer.decode(answer.tokens).strip(), finished=answer.finished)
@@ -49,8 +61,55 @@ def run(config: SynthesizeConfig, context: StageContext) -> StageOutcome:
 
 
 def _answer(
-    config: SynthesizeConfig, context: StageContext, tokenizer: ChatTokenizer, folder: Path, answers: list[Answer]
+    config: SynthesizeConfig,
+    context: StageContext,
+    tokenizer: ChatTokenizer,
+    folder: Path,
+    answers: list[Answer],
+    parts: Parts,
 ) -> None:
+    """Write this pod's batches that are not in the store yet; each is a part."""
+    done = parts.found()
+    numbered = [(_part_key(number), batch) for number, batch in enumerate(batches(answers, BATCH))]
+    share = share_of(numbered, config.execution.workers)
+    missing = [(key, batch) for key, batch in share if key not in done]
+    if not missing:
+        return
+    write = _writer(config, context, tokenizer, folder, answers)
+    asked = [answer for _, batch in share for answer in batch]
+    pending = {answer.draw for _, batch in missing for answer in batch}
+    each_step = _progress(context, asked, pending)
+    for key, batch in missing:
+        write(batch, each_step)
+        path = context.work / f"{key}.json"
+        path.write_bytes(canonical_json([[answer.tokens, answer.finished] for answer in batch]))
+        parts.put(key, path)
+
+
+def _collect(answers: list[Answer], parts: Parts, context: StageContext) -> bool:
+    """Read every batch back from the store; False while other pods are still at work on theirs."""
+    done = parts.found()
+    numbered = {_part_key(number): batch for number, batch in enumerate(batches(answers, BATCH))}
+    if not done.keys() >= numbered.keys():
+        return False
+    for key, batch in numbered.items():
+        path = context.work / f"read-{key}.json"
+        parts.fetch(done[key], path)
+        for answer, (tokens, finished) in zip(batch, json.loads(path.read_bytes()), strict=True):
+            answer.tokens, answer.finished = tokens, finished
+    if is_first():
+        context.reporter.report(len(answers), len(answers))
+    return True
+
+
+def _part_key(number: int) -> str:
+    return f"{number:06d}"
+
+
+def _writer(
+    config: SynthesizeConfig, context: StageContext, tokenizer: ChatTokenizer, folder: Path, answers: list[Answer]
+) -> Callable[[list[Answer], Callable[[], None]], None]:
+    """The teacher, loaded; fills a batch of answers in place."""
     import torch
 
     from dram_workers.synthesize.generate import generate
@@ -71,16 +130,23 @@ def _answer(
             remedy="lower maxNewTokens or shorten the prompts",
         )
     sampling = Sampling(identity.max_new_tokens, identity.temperature, identity.seed, tokenizer.stop_ids)
-    generate(model, answers, sampling, batch=BATCH, each_step=_progress(context, answers))
+
+    def write(batch: list[Answer], each_step: Callable[[], None]) -> None:
+        generate(model, batch, sampling, batch=BATCH, each_step=each_step)
+
+    return write
 
 
-def _progress(context: StageContext, answers: list[Answer]) -> Callable[[], None]:
+def _progress(context: StageContext, share: list[Answer], pending: set[int]) -> Callable[[], None]:
+    """Tells how far this pod's share is; what is not `pending` was in the store already."""
+
     def each_step() -> None:
         if context.stopping.is_set():
             raise Interrupted(WorkerReason.INTERRUPTED, "told to stop while the teacher was writing")
-        written = sum(len(answer.tokens) for answer in answers)
-        done = sum(answer.finished for answer in answers)
-        context.reporter.report(done, len(answers), {"tokens": float(written)})
+        written = sum(len(answer.tokens) for answer in share)
+        done = sum(answer.finished or answer.draw not in pending for answer in share)
+        if is_first():
+            context.reporter.report(done, len(share), {"tokens": float(written)})
 
     return each_step
 

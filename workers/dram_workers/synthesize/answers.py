@@ -1,5 +1,6 @@
 """What the teacher is asked and what it answered. No torch."""
 
+from collections.abc import Iterable
 from dataclasses import dataclass, field
 
 
@@ -24,3 +25,9 @@ class Answer:
     tokens: list[int] = field(default_factory=list)
     finished: bool = False
     """Whether the model ended the answer itself."""
+
+
+def batches(answers: Iterable[Answer], size: int) -> list[list[Answer]]:
+    """Answers to be written at once: prompts of like length together."""
+    by_length = sorted(answers, key=lambda answer: (len(answer.prompt_ids), answer.draw))
+    return [by_length[start : start + size] for start in range(0, len(by_length), size)]

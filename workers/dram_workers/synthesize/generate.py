@@ -10,7 +10,7 @@ import numpy as np
 import torch
 from transformers import DynamicCache, PreTrainedModel
 
-from dram_workers.synthesize.answers import Answer, Sampling
+from dram_workers.synthesize.answers import Answer, Sampling, batches
 
 
 @torch.inference_mode()
@@ -23,9 +23,8 @@ def generate(
     each_step: Callable[[], None],
 ) -> None:
     """Fill `answers` in place, longest prompts together; `each_step` is called after every token of a batch."""
-    by_length = sorted(answers, key=lambda answer: (len(answer.prompt_ids), answer.draw))
-    for start in range(0, len(by_length), batch):
-        _generate_batch(model, by_length[start : start + batch], sampling, each_step)
+    for rows in batches(answers, batch):
+        _generate_batch(model, rows, sampling, each_step)
 
 
 def _generate_batch(
