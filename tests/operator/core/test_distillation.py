@@ -439,3 +439,28 @@ class TestEnd:
         assert len(world.events) == len(set(world.events))
         assert world.events[0].startswith("Normal Running resolve (attempt 1)")
         assert world.events[-1].startswith("Normal Completed")
+
+
+def test_of_the_teachers_pods_any_one_has_the_result() -> None:
+    world = a_world(a_job().with_synthetic().having("spec.teacher.workers", 3))
+    world.run_to("synthesize")
+    world.finish("synthesize")
+    told = world.view_of("synthesize").pods[0]
+    silent = replace(told, name="silent", message=StageMessage(reason="Completed").model_dump_json())
+    world.pods("synthesize", silent)
+    world.reconcile()
+    assert world.stage("synthesize").state is StageState.RUNNING
+    world.pods("synthesize", silent, silent, told)
+    world.reconcile()
+    assert world.stage("synthesize").state is StageState.SUCCEEDED
+
+
+def test_the_teachers_pods_do_not_wait_for_each_other() -> None:
+    world = a_world(a_job().with_synthetic().having("spec.teacher.workers", 2))
+    world.run_to("synthesize")
+    stuck = PodView("second", unschedulable="0/1 nodes are available")
+    world.pods("synthesize", PodView("first", phase="Running", scheduled=True, started=True), stuck)
+    world.wait(world.job.spec.pending_deadline_seconds + 1)
+    world.reconcile()
+    assert world.stage("synthesize").state is StageState.RUNNING
+    assert not world.view_of("synthesize").deleting

@@ -132,3 +132,12 @@ def test_a_full_config_fits_an_annotation() -> None:
     job = a_job().exporting("F16", "Q8_0", "Q6_K", "Q5_K_M", "Q4_K_M", "Q4_0")
     annotations = objects(job, "publish")[-1]["spec"]["template"]["metadata"]["annotations"]
     assert len(json.dumps(annotations)) < 128 * 1024
+
+
+def test_pods_of_the_teacher_are_numbered_and_need_no_service() -> None:
+    job = a_job().with_synthetic().having("spec.teacher.workers", 3)
+    (body,) = objects(job, "synthesize")
+    spec = body["spec"]
+    assert (spec["completionMode"], spec["completions"], spec["parallelism"]) == ("Indexed", 3, 3)
+    assert (spec["backoffLimit"], spec["podReplacementPolicy"]) == (0, "Failed")
+    assert "completionMode" not in objects(a_job().with_synthetic(), "synthesize")[-1]["spec"]
