@@ -247,7 +247,7 @@ class TrainIdentity(Model):
     temperature: Schedule
     alpha: Schedule
     divergence: Literal["ForwardKL"] = "ForwardKL"
-    precision: Literal["BF16", "FP32"] = "BF16"
+    precision: Literal["BF16", "FP16", "FP32"] = "BF16"
     max_steps: int | None = None
     epochs: float | None = None
     """Exactly one of maxSteps and epochs is set."""
@@ -261,6 +261,13 @@ class TrainIdentity(Model):
     weight_decay: float = 0.0
     betas: tuple[float, float] = (0.9, 0.95)
     gradient_clipping: float = 1.0
+    """Largest norm of the gradient; 0 clips nothing."""
+    freeze_embeddings_steps: int = 0
+    """Steps at the start in which the token embeddings, and a head tied to them, do not change."""
+    validation_every_steps: int | None = None
+    """Steps between two looks at the validation split, of which the best one's weights become the student."""
+    patience: int | None = None
+    """Validations in a row without a better one that end the training."""
     seed: int = 0
 
 
@@ -270,7 +277,7 @@ OWNED_DEEPSPEED_KEYS: dict[str, tuple[str, str]] = {
     "train_batch_size": ("integer", "spec.training.batchTokens"),
     "train_micro_batch_size_per_gpu": ("integer", "spec.training.batchTokens"),
     "gradient_accumulation_steps": ("integer", "spec.training.batchTokens"),
-    "gradient_clipping": ("number", "nothing: gradients are clipped to norm 1"),
+    "gradient_clipping": ("number", "spec.training.gradientClipping"),
     "zero_optimization": ("object", "spec.training.deepspeed.zeroStage and offload"),
     "zero_allow_untested_optimizer": ("boolean", "nothing: the optimizer is AdamW"),
     "fp16": ("object", "spec.training.precision"),

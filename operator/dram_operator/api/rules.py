@@ -114,6 +114,18 @@ _LEARNING = (
         ".warmupSteps",
     ),
     Rule(
+        "spec.training",
+        "!has(self.patience) || has(self.validation)",
+        "patience {self.patience} counts validations, and there are none: set validation.everySteps, or remove patience",
+        ".patience",
+    ),
+    Rule(
+        "spec",
+        "!has(self.training.validation) || self.dataset.validationFraction > 0.0",
+        "validation needs held-out data, and spec.dataset.validationFraction is 0: raise it, or remove validation",
+        ".training.validation",
+    ),
+    Rule(
         "spec.training.deepspeed",
         "self.offload != 'Optimizer' || self.zeroStage >= 1",
         "the optimizer is offloaded only where ZeRO shards it: set zeroStage to 1, 2 or 3, or offload to None",

@@ -86,7 +86,7 @@ class Dataset(Model):
     packing: bool = True
     """Put several samples into one row; they never attend to each other."""
     validation_fraction: Annotated[float, Field(ge=0, le=0.5)] = 0.05
-    """Share of samples held out of training, for the divergence measure."""
+    """Share of samples held out of training, for validation and for the divergence measure."""
 
 
 class Divergence(Model):
@@ -136,6 +136,13 @@ class Checkpoint(Model):
     """Steps between two checkpoints."""
 
 
+class Validation(Model):
+    """How the student is judged while it trains, on the validation split and never on the golden suite."""
+
+    every_steps: Annotated[int, Field(ge=1, le=1_000_000)]
+    """Steps between two validations; there is one after the last step too. The weights of the best are exported."""
+
+
 class Training(Model):
     """How the student is trained."""
 
@@ -145,8 +152,9 @@ class Training(Model):
     """Ranks in one pod, one a GPU."""
     deepspeed: DeepSpeed = DeepSpeed()
     """DeepSpeed's settings."""
-    precision: Literal["BF16", "FP32"] = "BF16"
-    """Arithmetic of the forward and backward pass; weights and optimizer stay in FP32."""
+    precision: Literal["BF16", "FP16", "FP32"] = "BF16"
+    """Arithmetic of the forward and backward pass; weights and optimizer stay in FP32. FP16 scales the loss and needs
+    GPUs."""
     epochs: Annotated[float, Field(gt=0, le=10_000)] | None = None
     """Passes over the training data; the default is 1 where maxSteps is absent."""
     max_steps: Annotated[int, Field(ge=0, le=100_000_000)] | None = None
@@ -163,10 +171,18 @@ class Training(Model):
     """AdamW's decoupled weight decay."""
     betas: tuple[Beta, Beta] = (0.9, 0.95)
     """AdamW's two decay rates."""
+    gradient_clipping: Annotated[float, Field(ge=0, le=1_000_000)] = 1.0
+    """Largest norm of a step's gradient, above which it is scaled down; 0 leaves every gradient as it is."""
+    freeze_embeddings_steps: Annotated[int, Field(ge=0, le=100_000_000)] = 0
+    """Steps at the start in which the token embeddings do not change, nor a head that is tied to them."""
     seed: Annotated[int, Field(ge=0, le=2_147_483_647)] = 0
     """Seed of everything random."""
     checkpoint: Checkpoint = Checkpoint()
     """Checkpointing."""
+    validation: Validation | None = None
+    """Validation during training; absent, the weights after the last step are exported."""
+    patience: Annotated[int, Field(ge=1, le=1_000_000)] | None = None
+    """End the training after so many validations in a row that were no better than the best; absent trains to the end."""
 
 
 class Gguf(Model):

@@ -158,6 +158,10 @@ def _train(spec: DistillationJobSpec) -> PlannedStage:
         warmup_steps=training.warmup_steps,
         weight_decay=training.weight_decay,
         betas=training.betas,
+        gradient_clipping=training.gradient_clipping,
+        freeze_embeddings_steps=training.freeze_embeddings_steps,
+        validation_every_steps=training.validation.every_steps if training.validation else None,
+        patience=training.patience,
         seed=training.seed,
     )
     execution = {

@@ -58,6 +58,7 @@ def test_every_value_of_every_step_is_logged(alone: Training) -> None:
     first, last = alone.log[0], alone.log[-1]
     assert set(first) == {
         "step", "loss", "soft", "hard", "gradNorm", "targets", "alpha", "temperature", "learningRate", "tokens", "samples",
+        "drawn",
     }  # fmt: skip
     assert (first["temperature"], last["temperature"]) == (2.0, 1.0)
     assert (first["alpha"], last["alpha"]) == (0.9, 0.5)
@@ -215,4 +216,6 @@ def test_a_loss_that_is_no_number_names_step_and_samples(tmp_path: Path, paths: 
     assert attempt.code == 64
     assert attempt.message["reason"] == "LossNotFinite"
     ids = ", ".join(dataset.ids[sample] for sample in sorted(samples))
-    assert attempt.message["message"] == f"the loss is not finite at step {step}; samples: {ids}"
+    assert attempt.message["message"] == (
+        f"the loss is not finite at step {step}; samples: {ids}; no checkpoint, only the start is good"
+    )

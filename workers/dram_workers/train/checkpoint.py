@@ -34,6 +34,8 @@ class CheckpointManifest(Model):
     files: tuple[FileEntry, ...]
     log: tuple[str, ...]
     """The lines of the train log so far."""
+    best: int | None = None
+    """The step of the checkpoint with the best validation so far, which this one goes on from too."""
 
 
 @dataclass(frozen=True)
@@ -65,12 +67,22 @@ class Checkpoints:
     def latest(self, folder: Path) -> Checkpoint | None:
         """Fetch the newest complete checkpoint; one whose files are not what its manifest says is removed."""
         for step in sorted(self._complete_steps(), reverse=True):
-            checkpoint = self._fetch(step, folder / str(step))
-            if checkpoint is not None:
+            checkpoint = self.at(step, folder)
+            if checkpoint is None:
+                continue
+            if checkpoint.manifest.best in {None, *self._complete_steps()}:
                 return checkpoint
-            logger.warning("checkpoint of step %d is damaged, so it is removed", step)
+            logger.warning("checkpoint of step %d has lost the best one before it, so it is removed", step)
             self._remove(step)
         return None
+
+    def at(self, step: int, folder: Path) -> Checkpoint | None:
+        """Fetch the checkpoint of a step; a damaged one is removed."""
+        checkpoint = self._fetch(step, folder / str(step))
+        if checkpoint is None:
+            logger.warning("checkpoint of step %d is damaged, so it is removed", step)
+            self._remove(step)
+        return checkpoint
 
     def save_file(self, step: int, rank: int, tensors: dict[str, Tensor], folder: Path) -> FileEntry:
         """Write and upload what one rank holds. The attempt is in the name: a zombie writes beside it, not over it."""
@@ -83,19 +95,19 @@ class Checkpoints:
         path.unlink()
         return entry
 
-    def complete(self, step: int, files: Sequence[FileEntry], log: Iterable[str]) -> None:
-        """Write the manifest, once every rank's file is there, and prune older checkpoints."""
-        manifest = CheckpointManifest(step=step, attempt=self._attempt, files=tuple(files), log=tuple(log))
+    def complete(self, step: int, files: Sequence[FileEntry], log: Iterable[str], best: int | None = None) -> None:
+        """Write the manifest, once every rank's file is there, and prune older checkpoints, but not the best."""
+        manifest = CheckpointManifest(step=step, attempt=self._attempt, files=tuple(files), log=tuple(log), best=best)
         body = manifest.model_dump_json().encode()
         if not self._store.put_bytes(self._key(step, MANIFEST), body, if_absent=True):
             logger.warning("step %d has a checkpoint of another attempt already", step)
-        self.prune(self._kept)
+        self.prune(self._kept, best)
 
-    def prune(self, kept: int) -> None:
-        """Remove all but the newest `kept` complete checkpoints, and what attempts left unfinished before them."""
+    def prune(self, kept: int, best: int | None = None) -> None:
+        """Remove all but the newest `kept` complete checkpoints and the best, and what attempts left unfinished before."""
         newest = sorted(self._complete_steps(), reverse=True)[:kept]
         oldest = min(newest, default=None)
-        for step in self._steps():
+        for step in self._steps() - {best}:
             if oldest is None or step < oldest:
                 self._remove(step)
 

@@ -59,11 +59,13 @@ class Teacher:
 
     On a CPU every sample runs alone and its states are kept (they are small beside logits), so a sample costs the
     teacher once however many epochs see it, and its targets do not depend on the batch that it is in. On a GPU short
-    samples alone would waste the device, so there a micro-batch runs as a whole.
+    samples alone would waste the device, so there a micro-batch runs as a whole. So it does, `together`, when the teacher
+    is spread over the ranks, which then must call it equally often.
     """
 
-    def __init__(self, model: PreTrainedModel, dataset: Dataset, *, packed: bool) -> None:
+    def __init__(self, model: PreTrainedModel, dataset: Dataset, *, packed: bool, together: bool = False) -> None:
         self._model = model
+        self._together = together
         self._dataset = dataset
         self._packed = packed
         self._memo: dict[int, Tensor] = {}
@@ -77,7 +79,7 @@ class Teacher:
     @torch.no_grad()
     def hidden(self, batch: MicroBatch) -> Tensor:
         """Hidden states of the batch's targets, [N, E]."""
-        if self._model.device.type != "cpu" or not batch.samples:
+        if self._together or self._model.device.type != "cpu" or not batch.samples:
             return target_hidden(self._model, batch)
         return torch.cat([self._of_sample(sample) for sample in batch.samples])
 

@@ -1,8 +1,10 @@
 """DeepSpeed behind the few calls that the loop makes: forward, backward, step, and whole tensors for checkpoints."""
 
 import logging
+import math
 import os
 from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 
 import torch
 from torch import Tensor, nn
@@ -38,16 +40,29 @@ def initialize_process_group() -> torch.device:
 class Engine:
     """A student in training."""
 
-    def __init__(self, module: nn.Module, identity: TrainIdentity, settings: DeepSpeedSettings, world: int) -> None:
+    def __init__(
+        self,
+        module: nn.Module,
+        identity: TrainIdentity,
+        settings: DeepSpeedSettings,
+        world: int,
+        embeddings: nn.Parameter | None = None,
+    ) -> None:
+        """`embeddings` is the parameter that `frozen` freezes; it then needs a group of its own in the optimizer."""
         import deepspeed
 
         self._stage = effective_stage(settings, world)
         self._world = world
         self._rank = torch.distributed.get_rank()
         self._clipping = identity.gradient_clipping
+        self._embeddings = embeddings
+        self.frozen = False
+        """Whether the embeddings are not to change: then they get no gradient, no decay and no step of their moments."""
+        self.loss_scale = 1.0
+        """The factor on the loss while gradients are FP16; `step` takes it out again."""
         # One pass over memory instead of a dozen.
         self._adamw = torch.optim.AdamW(
-            module.parameters(),
+            self._groups(module),
             lr=identity.learning_rate,
             betas=identity.betas,
             weight_decay=identity.weight_decay,
@@ -56,6 +71,10 @@ class Engine:
         config = deepspeed_config(
             settings, world=world, half=identity.precision == "BF16", gradient_clipping=self._clipping
         )
+        if identity.precision == "FP16":
+            # Not DeepSpeed's own: its scalers clip before they take the scale out, and forget it in a checkpoint.
+            device = "cuda" if torch.cuda.is_available() else "cpu"
+            module.forward = torch.autocast(device, torch.float16)(module.forward)  # type: ignore[method-assign]
         try:
             self._engine, *_ = deepspeed.initialize(
                 model=module, optimizer=self._adamw, config=config, dist_init_required=False
@@ -76,6 +95,24 @@ class Engine:
         device: torch.device = self._engine.device
         return device
 
+    def _groups(self, module: nn.Module) -> list[dict[str, list[nn.Parameter]]]:
+        """The optimizer's groups: all parameters, or the embeddings behind the others."""
+        if self._embeddings is None:
+            return [{"params": list(module.parameters())}]
+        # A gradient is dropped before it is reduced, so it counts for no norm, whatever the ZeRO stage.
+        self._embeddings.register_hook(lambda grad: torch.zeros_like(grad) if self.frozen else grad)
+        others = [given for given in module.parameters() if given is not self._embeddings]
+        return [{"params": others}, {"params": [self._embeddings]}]
+
+    @contextmanager
+    def evaluating(self) -> Iterator[None]:
+        """Within this, layers behave as they do on a device: nothing is dropped at random."""
+        self._engine.eval()
+        try:
+            yield
+        finally:
+            self._engine.train()
+
     def losses(self, *inputs: object) -> tuple[Tensor, Tensor, Tensor]:
         """Run the module on a micro-batch."""
         losses: tuple[Tensor, Tensor, Tensor] = self._engine(*inputs)
@@ -83,24 +120,48 @@ class Engine:
 
     def backward(self, loss: Tensor) -> None:
         """Add the gradient of a micro-batch to that of the step."""
+        if self._stage == 0:
+            loss = loss * self.loss_scale
+        elif self.loss_scale != 1:
+            self._engine.optimizer.override_loss_scale(self.loss_scale)
         self._engine.backward(loss, scale_wrt_gas=False)
 
     def step(self, learning_rate: float) -> float:
-        """Reduce and clip the gradients and update the weights; returns the norm before clipping."""
+        """Reduce and clip the gradients and update the weights; returns the norm before clipping.
+
+        A norm that is no number means that nothing was updated.
+        """
         for group in self._engine.optimizer.param_groups:
             group["lr"] = learning_rate
-        norm = self._reduce_and_clip() if self._stage == 0 else None
-        self._engine.step()
-        return float(self._engine.get_global_grad_norm() if norm is None else norm)
+        if self.frozen:
+            self._engine.optimizer.param_groups[1]["lr"] = 0.0
+        norm = self._plain_step() if self._stage == 0 else self._sharded_step()
+        if self.frozen:
+            # A gradient of zero leaves moments of zero; only the count for the bias correction has moved.
+            for owned in self._owned(1):
+                if "step" in self._adamw.state[owned]:
+                    self._adamw.state[owned]["step"].zero_()
+        return norm
 
-    def _reduce_and_clip(self) -> Tensor:
+    def _plain_step(self) -> float:
         if self._world > 1:
             self._engine.buffered_allreduce_fallback()
         parameters = list(self._engine.module.parameters())
-        norm = nn.utils.get_total_norm([given.grad for given in parameters if given.grad is not None])
+        grads = [given.grad for given in parameters if given.grad is not None]
+        if self.loss_scale != 1:
+            torch._foreach_div_(grads, self.loss_scale)
+        norm = nn.utils.get_total_norm(grads)
+        if not norm.isfinite():
+            self._engine.module.zero_grad(set_to_none=True)
+            return math.inf
         if 0 < self._clipping < norm:
             nn.utils.clip_grads_with_norm_(parameters, self._clipping, norm)
-        return norm
+        self._engine.step()
+        return float(norm)
+
+    def _sharded_step(self) -> float:
+        self._engine.step()
+        return math.inf if self._engine.optimizer.overflow else float(self._engine.get_global_grad_norm())
 
     def weights(self) -> Iterator[tuple[str, Tensor]]:
         """Every parameter, whole and in FP32, by name; every rank must ask, because sharded ones are gathered."""
@@ -116,15 +177,19 @@ class Engine:
         for name, parameter in self._engine.module.named_parameters():
             for moment in MOMENTS:
                 if self._stage == 0:
-                    yield f"{name}/{moment}", self._adamw.state[parameter][moment]
+                    yield f"{name}/{moment}", self._adamw.state[parameter].get(moment, torch.zeros_like(parameter))
                 else:
                     yield f"{name}/{moment}", safe_get_full_optimizer_state(parameter, moment)
 
-    def load_moments(self, step: int, read: Callable[[str], Tensor]) -> None:
-        """Put AdamW where it was after `step` steps; `read` gives the tensors that `moments` named."""
-        for owned in self._owned():
-            moments = {moment: torch.zeros_like(owned, requires_grad=False) for moment in MOMENTS}
-            self._adamw.state[owned] = {"step": torch.tensor(float(step)), **moments}
+    def load_moments(self, updates: int, of_embeddings: int, read: Callable[[str], Tensor]) -> None:
+        """Put AdamW where it was after so many updates, of the embeddings and of all else.
+
+        `read` gives the tensors that `moments` named.
+        """
+        for group, done in enumerate((updates, of_embeddings)[: len(self._adamw.param_groups)]):
+            for owned in self._owned(group):
+                moments = {moment: torch.zeros_like(owned, requires_grad=False) for moment in MOMENTS}
+                self._adamw.state[owned] = {"step": torch.tensor(float(done)), **moments}
         if self._stage in (1, 2):
             # DeepSpeed ties parameters to their part of the state after the first step; there was none in this process.
             self._engine.optimizer._lazy_init_hp_params_optimizer_state()  # noqa: SLF001
@@ -132,11 +197,13 @@ class Engine:
             for moment in MOMENTS:
                 self._set_moment(parameter, moment, read(f"{name}/{moment}"))
 
-    def _owned(self) -> list[Tensor]:
-        """The tensors that AdamW updates: the parameters themselves, or this rank's flat share of them."""
+    def _owned(self, group: int) -> list[Tensor]:
+        """The tensors of a group that AdamW updates: the parameters themselves, or this rank's flat share of them."""
         if self._stage == 3:
-            return list(self._engine.optimizer.fp32_partitioned_groups_flat)
-        return [owned for group in self._adamw.param_groups for owned in group["params"]]
+            zero = self._engine.optimizer
+            groups = zero.sub_group_to_group_id
+            return [flat for number, flat in enumerate(zero.fp32_partitioned_groups_flat) if groups[number] == group]
+        return list(self._adamw.param_groups[group]["params"])
 
     def _set_moment(self, parameter: nn.Parameter, moment: str, value: Tensor) -> None:
         from deepspeed.utils import safe_set_full_optimizer_state, safe_set_local_optimizer_state

@@ -1,62 +1,110 @@
 """The training loop."""
 
 import math
+from collections import defaultdict
 
 import torch
 from torch import Tensor, distributed
 
 from dram_workers.errors import BadInput, Interrupted, WorkerReason
 from dram_workers.train.batches import MicroBatch
-from dram_workers.train.run import Run
+from dram_workers.train.run import Row, Run
 
 
 def train(run: Run) -> None:
-    """Train to the last step; raises Interrupted with a checkpoint behind it when any rank was told to stop."""
+    """Train to the end; raises Interrupted with a checkpoint behind it when any rank was told to stop."""
     for step, samples in enumerate(run.plan.steps(run.step), start=run.step):
+        if run.ended:
+            return
         torch.manual_seed(hash((run.config.identity.seed, step, run.rank)))
-        objective = run.objective(step, samples)
-        soft, hard, failing = 0.0, 0.0, set[int]()
-        for batch in run.micro_batches(samples):
-            target = run.teacher.target(batch, objective.temperature)
-            total, soft_N, hard_N = run.engine.losses(batch, target, objective)
-            run.engine.backward(total)
-            soft, hard = soft + float(soft_N.double().sum()), hard + float(hard_N.double().sum())
-            failing |= not_finite(batch, soft_N + hard_N)
-
-        soft, hard, stopping = run.agree(soft, hard)
-        targets = objective.normalizer * run.world
-        soft, hard = soft / targets, hard / targets
-        loss = objective.alpha * soft + (1 - objective.alpha) * hard
-        if not math.isfinite(loss):
-            raise broken(run, step, "loss", failing)
-        learning_rate = run.learning_rate(step)
-        norm = run.engine.step(learning_rate)
-        if not math.isfinite(norm):
-            raise broken(run, step, "gradient", set(samples))
-
-        schedules = {"alpha": objective.alpha, "temperature": objective.temperature, "learningRate": learning_rate}
-        terms = {"loss": loss, "soft": soft, "hard": hard, "gradNorm": norm, "targets": targets}
-        run.record({"step": step + 1, **terms, **schedules}, samples)
-        last = run.step == run.plan.total_steps
-        if stopping or (run.step % run.config.execution.checkpoint_every_steps == 0 and not last):
-            run.save()
-        if stopping and not last:
-            raise Interrupted(WorkerReason.INTERRUPTED, f"told to stop, checkpointed at step {run.step}")
+        row, stopping = learn(run, step, samples)
+        run.record(row | run.validate(step + 1), samples)
+        if run.watch.diverged:
+            raise diverged(run, samples)
+        if not run.ended:
+            run.save_if_due()
+        if stopping and not run.ended:
+            raise interrupted(run)
 
 
-def not_finite(batch: MicroBatch, loss_N: Tensor) -> set[int]:
-    """Samples of a micro-batch with a loss that is no number."""
-    return {batch.samples[index] for index in batch.sample_of_N[~loss_N.isfinite()].tolist()}
+def learn(run: Run, step: int, samples: tuple[int, ...]) -> tuple[Row, bool]:
+    """One optimizer step: its row of the log, and whether any rank was told to stop."""
+    objective = run.objective(step, samples)
+    run.engine.frozen = step < run.config.identity.freeze_embeddings_steps
+    run.engine.loss_scale = run.scale.value
+    soft, hard, losses = 0.0, 0.0, defaultdict[int, float](float)
+    for batch in run.micro_batches(samples):
+        target = run.teacher.target(batch, objective.temperature)
+        total, soft_N, hard_N = run.engine.losses(batch, target, objective)
+        run.engine.backward(total)
+        soft, hard = soft + float(soft_N.double().sum()), hard + float(hard_N.double().sum())
+        add_by_sample(losses, batch, soft_N + hard_N)
+
+    soft, hard, stopping = run.agree(soft, hard)
+    targets = objective.normalizer * run.world
+    soft, hard = soft / targets, hard / targets
+    loss = objective.alpha * soft + (1 - objective.alpha) * hard
+    if not math.isfinite(loss):
+        raise broken(run, step, "loss", {sample for sample, value in losses.items() if not math.isfinite(value)})
+    learning_rate = run.learning_rate(step)
+    norm = run.engine.step(learning_rate)
+    terms = {"loss": loss, "soft": soft, "hard": hard, "targets": targets}
+    if math.isfinite(norm):
+        terms["gradNorm"] = norm
+    elif run.scale.shrinkable:
+        terms["skipped"] = 1
+    else:
+        raise broken(run, step, "gradient", set(samples))
+    schedules = {"alpha": objective.alpha, "temperature": objective.temperature, "learningRate": learning_rate}
+    return {"step": step + 1, **terms, **schedules, **run.scale.shown}, stopping
+
+
+def add_by_sample(losses: dict[int, float], batch: MicroBatch, loss_N: Tensor) -> None:
+    """Add a micro-batch's losses to those of its samples."""
+    sums = torch.bincount(batch.sample_of_N, weights=loss_N.double(), minlength=len(batch.samples))
+    for sample, value in zip(batch.samples, sums.tolist(), strict=True):
+        losses[sample] += value
+
+
+def interrupted(run: Run) -> Interrupted:
+    """Save, unless the latest step is suspicious, and say where the next attempt goes on."""
+    if run.watch.suspicious:
+        said = f"told to stop at step {run.step}, whose loss is too high to keep: it goes on from {last_good(run)}"
+        return Interrupted(WorkerReason.INTERRUPTED, said)
+    if run.checkpoint_step != run.step:
+        run.save()
+    return Interrupted(WorkerReason.INTERRUPTED, f"told to stop, checkpointed at step {run.step}")
 
 
 def broken(run: Run, step: int, what: str, samples: set[int]) -> BadInput:
-    """What to tell when training has diverged; asks every rank for the samples at fault."""
+    """What to tell of a figure that is none; asks every rank for the samples at fault."""
     found: list[set[int]] = [samples] * run.world
     distributed.all_gather_object(found, samples)
-    ids = [run.dataset.ids[sample] for sample in sorted(set[int]().union(*found))]
     return BadInput(
         WorkerReason.LOSS_NOT_FINITE,
-        f"the {what} is not finite at step {step + 1}; samples: {', '.join(ids[:8])}",
+        f"the {what} is not finite at step {step + 1}; {named(run, set[int]().union(*found))}; {last_good(run)} is good",
         field="spec.training",
         remedy="lower learningRate, lengthen warmupSteps, set precision to FP32, or look at these samples",
     )
+
+
+def diverged(run: Run, samples: tuple[int, ...]) -> BadInput:
+    """What to tell of a loss that went up and stayed there."""
+    row, lowest = run.rows[-1], run.watch.lowest
+    terms = ", ".join(f"{name} {row[name]:.3g} (it was {level:.3g})" for name, level in sorted(lowest.items()))
+    return BadInput(
+        WorkerReason.LOSS_DIVERGED,
+        f"the loss has diverged at step {run.step}: {terms}; {named(run, set(samples))}; {last_good(run)} is good",
+        field="spec.training",
+        remedy="lower learningRate, lengthen warmupSteps, or lower gradientClipping",
+    )
+
+
+def named(run: Run, samples: set[int]) -> str:
+    """Ids of samples, as many as a message holds."""
+    return f"samples: {', '.join(run.dataset.ids[sample] for sample in sorted(samples)[:8])}"
+
+
+def last_good(run: Run) -> str:
+    """The newest checkpoint, in words; none is made of a suspicious step."""
+    return f"the checkpoint of step {run.checkpoint_step}" if run.checkpoint_step else "no checkpoint, only the start"

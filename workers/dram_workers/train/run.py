@@ -1,6 +1,7 @@
 """One rank's share of a training: what it needs, its checkpoints, and the folder that comes out."""
 
 import time
+import zlib
 from collections.abc import Iterator
 from dataclasses import dataclass, field
 from itertools import chain
@@ -11,16 +12,22 @@ from torch import Tensor, distributed
 
 from dram_workers.context import Reporter
 from dram_workers.data.dataset import Dataset
-from dram_workers.stages import TrainConfig
+from dram_workers.stages import TrainConfig, TrainExecution
 from dram_workers.train.batches import MicroBatch, Plan, lay_out, spread
+from dram_workers.train.board import Board
 from dram_workers.train.checkpoint import Checkpoints, as_lines
 from dram_workers.train.distiller import Teacher
 from dram_workers.train.engine import Engine
 from dram_workers.train.losses import Objective
+from dram_workers.train.scaling import LossScale
 from dram_workers.train.schedules import learning_rate_at, value_at
+from dram_workers.train.validation import Standing, Validator
+from dram_workers.train.watch import Watch
 
 CPU_MICRO_BATCH_TOKENS = 4096
 GPU_MICRO_BATCH_TOKENS = 16384
+COMPUTE = {"BF16": torch.bfloat16, "FP16": torch.float16, "FP32": torch.float32}
+"""Type of the arithmetic by spec.training.precision."""
 
 Row = dict[str, float]
 """A line of the train log. No figure in it depends on the clock, because it is part of the student's folder."""
@@ -46,10 +53,21 @@ class Run:
     """Log of the steps that are done."""
     rank: int
     world: int
+    validator: Validator | None = None
+    board: Board | None = None
+    """Rank 0's curves."""
     checkpoint_step: int = 0
+    save_owed: bool = False
+    """A checkpoint is due, and waits for a step that is not suspicious."""
     started: float = field(default_factory=time.monotonic)
     tokens: int = 0
     """Tokens of the steps since this attempt began."""
+
+    def __post_init__(self) -> None:
+        identity = self.config.identity
+        self.standing = Standing.over(self.rows, identity.patience)
+        self.watch = Watch.over(self.rows)
+        self.scale = LossScale.over(self.rows, half=identity.precision == "FP16")
 
     def objective(self, step: int, samples: tuple[int, ...]) -> Objective:
         """The loss at a step. DeepSpeed averages gradients over ranks; dividing by targets a rank makes that a sum."""
@@ -60,7 +78,7 @@ class Run:
             alpha=value_at(identity.alpha, step, total),
             normalizer=targets / self.world,
             tile_bytes=self.config.execution.loss_tile_bytes,
-            compute=torch.bfloat16 if identity.precision == "BF16" else torch.float32,
+            compute=COMPUTE[identity.precision],
         )
 
     def learning_rate(self, step: int) -> float:
@@ -69,10 +87,7 @@ class Run:
 
     def micro_batches(self, samples: tuple[int, ...]) -> Iterator[MicroBatch]:
         """This rank's part of a step."""
-        on_cpu = self.engine.device.type == "cpu"
-        limit = self.config.execution.micro_batch_tokens or (
-            CPU_MICRO_BATCH_TOKENS if on_cpu else GPU_MICRO_BATCH_TOKENS
-        )
+        limit = micro_batch_limit(self.config.execution, self.engine.device)
         for share in spread(samples, self.dataset.lengths, self.world, limit)[self.rank]:
             yield lay_out(self.dataset, share, packed=self.config.identity.packing).to(self.engine.device)
 
@@ -84,16 +99,34 @@ class Run:
         soft_sum, hard_sum, stops = on_device.tolist()
         return soft_sum, hard_sum, stops > 0
 
+    def validate(self, step: int) -> Row:
+        """Figures of the validation that is due after `step` steps; none when none is."""
+        every = self.config.identity.validation_every_steps
+        if self.validator is None or every is None or (step % every and step != self.plan.total_steps):
+            return {}
+        return self.validator.measure(self.engine, self.rank, self.world)
+
     def record(self, row: Row, samples: tuple[int, ...]) -> None:
         """Log a step that is done and report it."""
         tokens = int(self.dataset.lengths[list(samples)].sum())
-        self.rows.append({**row, "tokens": tokens, "samples": len(samples)})
+        # The samples are told by a checksum of their numbers, so that two logs show whether they saw the same ones.
+        drawn = zlib.crc32(",".join(map(str, samples)).encode())
+        row = {**row, "tokens": tokens, "samples": len(samples), "drawn": drawn}
+        self.rows.append(row)
+        self.watch.see(row)
+        self.scale.update(overflow="skipped" in row)
+        self.standing = self.standing.after(row)
         self.step, self.tokens = int(row["step"]), self.tokens + tokens
         if self.rank == 0:
-            shown = {name: row[name] for name in ("loss", "soft", "hard", "learningRate", "gradNorm")}
-            extra = {"tokens": float(self.tokens), "tokensPerSecond": self.tokens_per_second}
-            extra["checkpointStep"] = float(self.checkpoint_step)
-            self.reporter.report(self.step, self.plan.total_steps, shown | extra)
+            self._tell(row)
+
+    def _tell(self, row: Row) -> None:
+        shown = {name: value for name, value in row.items() if name not in {"step", "tokens", "samples", "drawn"}}
+        extra = {"tokens": float(self.tokens), "tokensPerSecond": self.tokens_per_second}
+        extra["checkpointStep"] = float(self.checkpoint_step)
+        self.reporter.report(self.step, self.plan.total_steps, shown | extra)
+        if self.board is not None:
+            self.board.add(row)
 
     @property
     def tokens_per_second(self) -> float:
@@ -105,6 +138,17 @@ class Run:
         """Time since this attempt's first step began."""
         return time.monotonic() - self.started
 
+    @property
+    def ended(self) -> bool:
+        """Whether the training is over, at its last step or because validation got no better."""
+        return self.step >= self.plan.total_steps or self.standing.ended
+
+    def save_if_due(self) -> None:
+        """Write a checkpoint of each best validation and every so many steps, but then none of a suspicious step."""
+        self.save_owed |= self.step % self.config.execution.checkpoint_every_steps == 0
+        if self.standing.best_step == self.step or (self.save_owed and not self.watch.suspicious):
+            self.save()
+
     def save(self) -> None:
         """Write a checkpoint of all ranks together; the manifest only after every rank's file is in the store."""
         tensors: dict[str, Tensor] = {}
@@ -115,6 +159,13 @@ class Run:
         entries = [entry] * self.world
         distributed.all_gather_object(entries, entry)
         if self.rank == 0:
-            self.checkpoints.complete(self.step, entries, as_lines(self.rows))
+            self.checkpoints.complete(self.step, entries, as_lines(self.rows), self.standing.best_step)
+            if self.board is not None:
+                self.board.save()
         distributed.barrier()
-        self.checkpoint_step = self.step
+        self.checkpoint_step, self.save_owed = self.step, False
+
+
+def micro_batch_limit(execution: TrainExecution, device: torch.device) -> int:
+    """Tokens of one forward pass of one rank."""
+    return execution.micro_batch_tokens or (CPU_MICRO_BATCH_TOKENS if device.type == "cpu" else GPU_MICRO_BATCH_TOKENS)

@@ -9,22 +9,29 @@ import torch
 from transformers import PreTrainedModel
 
 from dram_workers.data.dataset import Dataset
-from dram_workers.errors import BadInput, WorkerReason
+from dram_workers.errors import BadInput, Transient, WorkerReason
 from dram_workers.progress import open_reporter
-from dram_workers.stages import canonical_json
+from dram_workers.stages import TrainConfig, TrainIdentity, canonical_json
 from dram_workers.store.open import open_store
+from dram_workers.store.stage import stage_folder
 from dram_workers.train.attention import SEGMENTS
 from dram_workers.train.batches import Draw, Plan
+from dram_workers.train.board import Board
 from dram_workers.train.checkpoint import Checkpoint, Checkpoints, as_lines
 from dram_workers.train.distiller import Distiller, Teacher, check_projection
 from dram_workers.train.engine import Engine, initialize_process_group
 from dram_workers.train.gang import Gang, Task, TrainOutcome
 from dram_workers.train.loop import train
+from dram_workers.train.losses import Objective
+from dram_workers.train.partition import partition, partitions
 from dram_workers.train.pretrained import load_model
-from dram_workers.train.run import Row, Run
+from dram_workers.train.run import COMPUTE, Row, Run, micro_batch_limit
 from dram_workers.train.student import cut_from, save_student
+from dram_workers.train.validation import LOSS, Standing, Validator
 
 logger = logging.getLogger(__name__)
+
+Facts = dict[str, str | int | float | bool]
 
 LOG = "train-log.jsonl"
 FACTS = "train-facts.json"
@@ -39,19 +46,23 @@ def distill(task: Task, gang: Gang) -> TrainOutcome | None:
     plan = Plan(dataset, Draw(identity.seed, identity.batch_tokens, identity.max_steps, identity.epochs))
     device = initialize_process_group()
     gang.met.touch()
+    _check_precision(identity, device)
     student, teacher = _models(task, dataset)
     store = open_store(execution.store, execution.mounts)
     checkpoints = Checkpoints(store, config.key, config.attempt, execution.checkpoints_kept)
     found = checkpoints.latest(work / f"resume-{rank}") if plan.total_steps else None
     module = Distiller(student)
     rows, step = _resume(module, found)
-    facts: dict[str, str | int | float | bool] = {}
-    if step < plan.total_steps:
-        engine = Engine(module, identity, execution.deepspeed, world)
-        if found is not None:
-            engine.load_moments(step, found.read)
-        torch.nn.Module.to(teacher, device)
-        frozen = Teacher(teacher, dataset, packed=identity.packing)
+    facts: Facts = {}
+    if step < plan.total_steps and not Standing.over(rows, identity.patience).ended:
+        engine = _engine(module, config, world, found, rows)
+        spread_out = partitions(execution.deepspeed, world)
+        if spread_out:
+            partition(teacher, execution.deepspeed, device)
+        else:
+            torch.nn.Module.to(teacher, device)
+        frozen = Teacher(teacher, dataset, packed=identity.packing, together=spread_out)
+        board = Board(store, f"{stage_folder(config.kind, config.key)}/tensorboard", config.attempt, step)
         with open_reporter(config) as reporter:
             run = Run(
                 config,
@@ -67,14 +78,98 @@ def distill(task: Task, gang: Gang) -> TrainOutcome | None:
                 rows,
                 rank,
                 world,
-                step,
+                validator=_validator(config, teacher, Path(task.inputs["dataset"]), device, world),
+                board=board if rank == 0 else None,
+                checkpoint_step=step,
             )
             train(run)
+        board.save()
         facts = {"tokensPerSecond": round(run.tokens_per_second, 1), "seconds": round(run.seconds, 1)}
         weights = {name: value.cpu() for name, value in engine.weights()}
     else:
         weights = {name: value.detach() for name, value in module.named_parameters()}
-    return _write(task, student, weights, rows, facts, checkpoints) if rank == 0 else None
+    if rank:
+        return None
+    standing = Standing.over(rows, identity.patience)
+    weights = _best(weights, standing, len(rows), checkpoints, work)
+    return _write(task, student, weights, rows, _told(standing, plan.total_steps), facts, checkpoints)
+
+
+def _check_precision(identity: TrainIdentity, device: torch.device) -> None:
+    """BadInput for FP16 on processors, which only emulate it."""
+    if identity.precision == "FP16" and device.type == "cpu":
+        raise BadInput(
+            WorkerReason.PRECISION_UNSUPPORTED,
+            "FP16 needs GPUs, and this pod has none",
+            field="spec.training.precision",
+            remedy="set it to BF16 or FP32, or give the training pods GPUs in spec.podTemplate.resources.train",
+        )
+
+
+def _engine(module: Distiller, config: TrainConfig, world: int, found: Checkpoint | None, rows: list[Row]) -> Engine:
+    """The engine, its optimizer where the checkpoint has it."""
+    identity = config.identity
+    steps = identity.freeze_embeddings_steps
+    embeddings = module.student.get_input_embeddings().weight if steps else None
+    assert embeddings is None or isinstance(embeddings, torch.nn.Parameter)
+    engine = Engine(module, identity, config.execution.deepspeed, world, embeddings)
+    if found is not None:
+        done = [row["step"] for row in rows if "skipped" not in row]
+        engine.load_moments(len(done), sum(step > steps for step in done), found.read)
+    return engine
+
+
+def _validator(
+    config: TrainConfig, teacher: PreTrainedModel, folder: Path, device: torch.device, world: int
+) -> Validator | None:
+    identity = config.identity
+    if identity.validation_every_steps is None:
+        return None
+    held_out = Dataset(folder, "validation")
+    objective = Objective(
+        temperature=1.0,
+        alpha=identity.alpha.end,
+        normalizer=1.0,
+        tile_bytes=config.execution.loss_tile_bytes,
+        compute=COMPUTE[identity.precision],
+    )
+    return Validator(
+        held_out,
+        Teacher(teacher, held_out, packed=identity.packing, together=partitions(config.execution.deepspeed, world)),
+        objective,
+        packed=identity.packing,
+        limit=micro_batch_limit(config.execution, device),
+    )
+
+
+def _best(
+    weights: dict[str, torch.Tensor], standing: Standing, steps: int, checkpoints: Checkpoints, work: Path
+) -> dict[str, torch.Tensor]:
+    """The weights of the best validation; those at the end where there was none, or where it was the last step."""
+    if standing.best_step in {None, steps}:
+        return weights
+    assert standing.best_step is not None
+    found = checkpoints.at(standing.best_step, work / "best")
+    if found is None:
+        raise Transient(
+            WorkerReason.DIGEST_MISMATCH,
+            f"the checkpoint of step {standing.best_step}, whose validation was best, is damaged: "
+            "it is trained again from the one before",
+        )
+    return {name: found.read(name) for name in weights}
+
+
+def _told(standing: Standing, total_steps: int) -> Facts:
+    """What validation decided, as facts of the stage."""
+    if standing.best_step is None:
+        return {}
+    told: Facts = {"bestStep": standing.best_step, LOSS: standing.best}
+    if standing.ended and standing.latest_step < total_steps:
+        told["stoppedEarly"] = (
+            f"at step {standing.latest_step} of {total_steps}: {standing.waited} validations were no better than that "
+            f"of step {standing.best_step}, whose weights are the student"
+        )
+    return told
 
 
 def _models(task: Task, dataset: Dataset) -> tuple[PreTrainedModel, PreTrainedModel]:
@@ -89,9 +184,8 @@ def _models(task: Task, dataset: Dataset) -> tuple[PreTrainedModel, PreTrainedMo
         assert identity.layers is not None, "the planner sets layers where there is no student"
         own, field = folder, "spec.student.fromTeacher"
         student = cut_from(teacher, identity.layers, attention)
-    half = torch.bfloat16 if identity.precision == "BF16" else torch.float32
     teacher.requires_grad_(requires_grad=False)
-    torch.nn.Module.to(teacher, half)
+    torch.nn.Module.to(teacher, COMPUTE[identity.precision])
     for model, path, where in ((teacher, folder, "spec.teacher.uri"), (student, own, field)):
         _check_reach(model, dataset, where)
         check_projection(model, path, packed=identity.packing, field=where)
@@ -134,7 +228,8 @@ def _write(
     student: PreTrainedModel,
     weights: dict[str, torch.Tensor],
     rows: list[Row],
-    facts: dict[str, str | int | float | bool],
+    told: Facts,
+    facts: Facts,
     checkpoints: Checkpoints,
 ) -> TrainOutcome:
     """The student's folder; everything in it is the same whenever the training is repeated."""
@@ -145,14 +240,15 @@ def _write(
     save_student(student, own, tokenizer, folder)
     (folder / LOG).write_text("".join(line + "\n" for line in as_lines(rows)))
     last = rows[-1] if rows else {}
-    recipe: dict[str, str | int | float | bool] = {
+    recipe: Facts = {
         "steps": len(rows),
         "tokens": int(sum(row["tokens"] for row in rows)),
         "samples": int(sum(row["samples"] for row in rows)),
         "parameters": parameters,
         **{name: last[name] for name in ("loss", "soft", "hard") if name in last},
+        **told,
     }
     (folder / FACTS).write_bytes(canonical_json(recipe))
     # One is left in case this attempt ends before the student is published; the next visit removes it.
-    checkpoints.prune(1)
+    checkpoints.prune(1, None if "bestStep" not in told else int(told["bestStep"]))
     return TrainOutcome(student=str(folder), facts={**recipe, **facts})
