@@ -138,41 +138,6 @@ def test_a_stop_of_one_pod_stops_them_all_at_the_same_step(
     assert pods[0].digest == pair.digest
 
 
-ZERO: dict[str, dict[str, Any]] = {
-    "0": {"zeroStage": 0},
-    "1": {"zeroStage": 1},
-    "2-offload": {"zeroStage": 2, "offload": "Optimizer", "config": {"zero_optimization": {"reduce_scatter": False}}},
-    "3": {"zeroStage": 3},
-    "3-offload": {"zeroStage": 3, "offload": "OptimizerAndParameters"},
-}
-
-
-def test_every_zero_stage_trains_stops_and_resumes_to_the_same_losses(
-    tmp_path: Path, pair: Training, paths: dict[str, Path]
-) -> None:
-    for name, settings in ZERO.items():
-        work = tmp_path / "runs" / name
-        more = {"workers": 2, "micro_batch_tokens": 100, "deepspeed": settings}
-        config = Training(work, paths, execution=more).config()
-        gang = Gang(work / "gang")
-        gang.folder.mkdir(parents=True)
-        gang.stop.touch()
-        inputs = {input_name: str(path) for input_name, path in paths.items()}
-        gang.task.write_text(
-            Task(config=config, inputs=inputs, work=str(work), supervisor=os.getpid()).model_dump_json()
-        )
-    torchrun = [sys.executable, "-m", "torch.distributed.run", "--standalone", "--nproc-per-node", "2"]
-    command = [*torchrun, "-m", "tests.workers.train.zero_program", str(tmp_path / "runs")]
-    ran = subprocess.run(
-        command, env=os.environ | {"OMP_NUM_THREADS": "1"}, capture_output=True, text=True, check=False
-    )
-    assert ran.returncode == 0, ran.stderr[-5000:]
-    for name in ZERO:
-        log = (tmp_path / "runs" / name / "student" / "train-log.jsonl").read_text().splitlines()
-        for ours, want in zip(map(json.loads, log), pair.log, strict=True):
-            assert ours == pytest.approx(want, rel=1e-5), name
-
-
 def test_a_cached_training_imports_no_torch_and_drops_its_checkpoints(alone: Training) -> None:
     attempt = alone.run()
     assert attempt.message["reason"] == "Cached"

@@ -49,7 +49,7 @@ def write_teacher_and_dataset(folder: Path) -> dict[str, Path]:
         for record in read_source(source, source="s", weight=1.0, field="spec.dataset")
         for sample in to_samples(record, tokenizer, max_length=128, loss_on_all=False, field="spec.dataset")
     ]
-    write_dataset(folder / "dataset", {"train": samples, "validation": []}, {}, {})
+    write_dataset(folder / "dataset", {"train": samples[:36], "validation": samples[36:]}, {}, {})
     return {"teacher": teacher, "dataset": folder / "dataset"}
 
 

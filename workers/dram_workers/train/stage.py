@@ -23,7 +23,7 @@ from dram_workers.train.engine import Engine, initialize_process_group
 from dram_workers.train.gang import Gang, Task, TrainOutcome
 from dram_workers.train.loop import train
 from dram_workers.train.losses import Objective
-from dram_workers.train.partition import partition, partitions
+from dram_workers.train.partition import local_elements, partition, partitions
 from dram_workers.train.pretrained import load_model
 from dram_workers.train.run import COMPUTE, Row, Run, micro_batch_limit
 from dram_workers.train.student import cut_from, save_student
@@ -85,6 +85,8 @@ def distill(task: Task, gang: Gang) -> TrainOutcome | None:
             train(run)
         board.save()
         facts = {"tokensPerSecond": round(run.tokens_per_second, 1), "seconds": round(run.seconds, 1)}
+        if spread_out:
+            facts["teacherElementsPerRank"] = local_elements(teacher)
         weights = {name: value.cpu() for name, value in engine.weights()}
     else:
         weights = {name: value.detach() for name, value in module.named_parameters()}
