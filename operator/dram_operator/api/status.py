@@ -153,6 +153,8 @@ class Plan(Model):
 
     spec_hash: Word
     """SHA-256 of the part of the spec that makes a run."""
+    execution_hash: Word
+    """SHA-256 of the part that says how it is carried out."""
     image: Annotated[str, Field(max_length=512)] = ""
     """Worker image of the run."""
     stages: Annotated[tuple[PlannedStage, ...], Field(max_length=128, json_schema_extra=by("id"))]

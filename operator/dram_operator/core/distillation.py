@@ -14,7 +14,7 @@ from dram_operator.core.observed import Attempt, AttemptView, Decision, Observed
 from dram_operator.core.outcome import active_seconds, is_over, outcome, with_active_clock
 from dram_operator.core.preflight import judged
 from dram_operator.core.progress import with_progress
-from dram_operator.core.runs import begin_run, is_current, refusal
+from dram_operator.core.runs import current_run, refusal
 from dram_operator.core.times import parse_time, stamp
 from dram_operator.core.transitions import expired, transitions
 from dram_operator.core.variants import TERMINAL, releasable, with_variants
@@ -32,7 +32,7 @@ def decide(observed: Observed, installation: Installation, now: datetime) -> Dec
     problem = refusal(job, installation)
     if problem:
         return _refused(job, problem, now)
-    status = job.status if is_current(job) else begin_run(job, installation, now)
+    status = current_run(job, installation, now)
     work = _Work(replace(observed, job=job.model_copy(update={"status": status})), installation, now)
     work.absorb()
     work.stop()
@@ -121,9 +121,9 @@ class _Work:
     # what must not go on
 
     def stop(self) -> None:
-        """Delete attempts of other runs, of a suspended job, and all of them past the deadline."""
+        """Delete attempts of other runs, given up ones, those of a suspended job, and all of them past the deadline."""
         for view in self.observed.attempts:
-            if view.run != self.status.run and not view.finished:
+            if not view.finished and (view.run != self.status.run or self._is_given_up(view)):
                 self._delete(view)
         going = not self.job.spec.suspend and not is_over(self.stages.values())
         self.status = with_active_clock(self.status, going=going, now=self.now)
@@ -139,6 +139,11 @@ class _Work:
             return
         message = f"active for {limit} s (spec.activeDeadlineSeconds): raise it, or make the job smaller"
         self._end_all(Reason.DEADLINE_EXCEEDED, message)
+
+    def _is_given_up(self, view: AttemptView) -> bool:
+        """Whether its stage waits for the next attempt, as it does when the gang is to have another size."""
+        stage = self.stages.get(view.stage)
+        return stage is not None and stage.state is StageState.PENDING and view.attempt <= stage.attempt
 
     def _suspend(self) -> None:
         for stage in self.stages.values():

@@ -5,6 +5,7 @@ import math
 from typing import Any
 
 from dram_operator.api.distillation_job import DistillationJob, DistillationJobSpec
+from dram_operator.api.pods import PodTemplate
 from dram_operator.api.spec import Export
 from dram_operator.api.status import Plan, PlannedInput, PlannedStage
 from dram_workers import stages
@@ -24,16 +25,32 @@ RUN_NEUTRAL = frozenset(
     {"suspend", "active_deadline_seconds", "pending_deadline_seconds", "retries", "ttl_seconds_after_finished"}
 )
 """Fields that may change at any time without starting another run."""
+EXECUTION_FIELDS: dict[str, set[str]] = {
+    "training": {"workers", "processes_per_worker", "deepspeed", "checkpoint"},
+    "pod_template": set(PodTemplate.model_fields) - {"image"},
+}
+"""Parts of the spec that say how a run is carried out, and not what comes out of it: a run that is not over goes on."""
 
 
 def make_plan(job: DistillationJob, image: str) -> Plan:
     """The plan of one run, to be pinned in status."""
-    return Plan(spec_hash=spec_hash(job.spec), image=image, stages=plan_stages(job.spec, job.metadata.name))
+    return Plan(
+        spec_hash=spec_hash(job.spec),
+        execution_hash=execution_hash(job.spec),
+        image=image,
+        stages=plan_stages(job.spec, job.metadata.name),
+    )
 
 
 def spec_hash(spec: DistillationJobSpec) -> str:
     """SHA-256 over what makes a run: another value means another run."""
-    return hashlib.sha256(canonical_json(spec.model_dump(mode="json", exclude=set(RUN_NEUTRAL)))).hexdigest()
+    makes_no_run: dict[str, Any] = dict.fromkeys(RUN_NEUTRAL, True) | EXECUTION_FIELDS
+    return hashlib.sha256(canonical_json(spec.model_dump(mode="json", exclude=makes_no_run))).hexdigest()
+
+
+def execution_hash(spec: DistillationJobSpec) -> str:
+    """SHA-256 over how a run is carried out: another value means another run only when this one is over."""
+    return hashlib.sha256(canonical_json(spec.model_dump(mode="json", include=EXECUTION_FIELDS))).hexdigest()
 
 
 def plan_stages(spec: DistillationJobSpec, name: str) -> tuple[PlannedStage, ...]:

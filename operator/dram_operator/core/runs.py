@@ -3,16 +3,39 @@
 from datetime import datetime
 
 from dram_operator.api.distillation_job import DistillationJob
-from dram_operator.api.status import DistillationJobStatus, StageState, StageStatus
+from dram_operator.api.status import DistillationJobStatus, Plan, StageState, StageStatus
 from dram_operator.core import configs
 from dram_operator.core.installation import Installation
-from dram_operator.core.plan import make_plan, spec_hash
+from dram_operator.core.plan import execution_hash, make_plan, spec_hash
 from dram_operator.core.times import stamp
 
 
-def is_current(job: DistillationJob) -> bool:
-    """Whether the pinned plan is the plan of this spec."""
-    return job.status.plan is not None and job.status.plan.spec_hash == spec_hash(job.spec)
+def current_run(job: DistillationJob, installation: Installation, now: datetime) -> DistillationJobStatus:
+    """The run of this spec: the one that is going on, carried out as the spec now says, or a fresh one."""
+    plan = job.status.plan
+    if plan is None or plan.spec_hash != spec_hash(job.spec):
+        return begin_run(job, installation, now)
+    if plan.execution_hash == execution_hash(job.spec):
+        return job.status
+    return begin_run(job, installation, now) if job.status.finished_at else _carried_out_anew(job, plan)
+
+
+def _carried_out_anew(job: DistillationJob, plan: Plan) -> DistillationJobStatus:
+    """The same run with another number of workers or other pods; what is at work starts again, from its checkpoint."""
+
+    def waiting(stage: StageStatus) -> StageStatus:
+        # A suspended job's pods are on their way out already.
+        if stage.state is not StageState.RUNNING or job.spec.suspend:
+            return stage
+        return stage.model_copy(update={"state": StageState.PENDING, "reason": None, "message": None})
+
+    # An upgrade of the operator must not change what a run computes, so nothing but the execution is taken over.
+    planned = {node.id: node.execution for node in make_plan(job, plan.image).stages}
+    stages = tuple(node.model_copy(update={"execution": planned.get(node.id, node.execution)}) for node in plan.stages)
+    update = {"execution_hash": execution_hash(job.spec), "stages": stages}
+    return job.status.model_copy(
+        update={"plan": plan.model_copy(update=update), "stages": tuple(map(waiting, job.status.stages))}
+    )
 
 
 def begin_run(job: DistillationJob, installation: Installation, now: datetime) -> DistillationJobStatus:

@@ -96,6 +96,26 @@ def test_suspend_takes_the_pods_away_and_resume_goes_on(plane: ControlPlane, api
     assert stages(job)["train"]["retries"] == 0
 
 
+def test_a_suspended_job_goes_on_with_another_number_of_workers(plane: ControlPlane, api: Api, namespace: str) -> None:
+    held = {"train"}
+    with Replica(plane.kubeconfig, (namespace,)), Kubelet(api, lambda stage, _: None if stage in held else WORKS):
+        api.create(a_job().named("resized", namespace).manifest())
+        wait_until(lambda: pod_phases(api, namespace, "train") == ["Running"], "the training pod to run")
+        before = api.get("DistillationJob", "resized", namespace)
+        api.patch("DistillationJob", "resized", namespace, {"spec": {"suspend": True}})
+        wait_for(api, namespace, "resized", "Reconciling", "False", "Suspended")
+
+        resized = {"suspend": False, "training": {"workers": 2, "deepspeed": {"zeroStage": 2}}}
+        api.patch("DistillationJob", "resized", namespace, {"spec": resized})
+        wait_until(lambda: pod_phases(api, namespace, "train") == ["Running"] * 2, "both training pods to run")
+        held.clear()
+        job = wait_for(api, namespace, "resized", "Succeeded", "True")
+    assert job["status"]["run"] == 1
+    assert stages(job)["train"]["attempt"] == 2
+    assert stages(job)["train"]["key"] == stages(before)["train"]["key"], "it goes on from the checkpoint"
+    assert {stages(job)[name]["attempt"] for name in ("resolve", "data", "evaluate-teacher")} == {1}
+
+
 def test_a_quota_on_pods_is_named_and_waited_for(plane: ControlPlane, api: Api, namespace: str) -> None:
     quota = {"apiVersion": "v1", "kind": "ResourceQuota", "metadata": {"name": "few", "namespace": namespace}}
     api.create(quota | {"spec": {"hard": {"pods": "0"}}})

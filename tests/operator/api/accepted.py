@@ -19,6 +19,12 @@ ACCEPTED: tuple[Accepted, ...] = (
     ),
     Accepted("the teacher writes all data", JOB.having("spec.dataset.sources", ABSENT).with_synthetic()),
     Accepted("the untrained student", JOB.with_training(maxSteps=0, warmupSteps=10)),
+    Accepted(
+        "validation with patience, beside a schedule for the embeddings",
+        JOB.with_training(
+            validation={"everySteps": 50}, patience=3, freezeEmbeddingsSteps=100, gradientClipping=0, precision="FP16"
+        ),
+    ),
     Accepted("a part of an epoch", JOB.with_training(epochs=0.5)),
     Accepted("the optimizer offloaded", JOB.with_training(deepspeed={"offload": "Optimizer"})),
     Accepted(

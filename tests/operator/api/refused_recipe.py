@@ -56,6 +56,9 @@ def schema_faults() -> Iterator[Refused]:
         ("spec.dataset.sources[0].weight", 0, "should be greater than 0"),
         ("spec.dataset.validationFraction", 0.6, "should be less than or equal to 0.5"),
         ("spec.training.betas", [0.9, 1], "should be less than 1"),
+        ("spec.training.gradientClipping", -1, "should be greater than or equal to 0"),
+        ("spec.training.validation", {"everySteps": 0}, "should be greater than or equal to 1"),
+        ("spec.training.precision", "TF32", 'Unsupported value: "TF32": supported values: "BF16", "FP16", "FP32"'),
         ("spec.training.betas", [0.9], "should have at least 2 items"),
         ("spec.training.workers", "two", 'must be of type integer: "string"'),
         ("spec.training.workers", 0, "should be greater than or equal to 1"),
@@ -143,6 +146,18 @@ def learning() -> Iterator[Refused]:
         JOB.with_training(maxSteps=10, warmupSteps=11),
         "spec.training.warmupSteps",
         "warmupSteps 11 is more than maxSteps 10",
+    )
+    yield Refused(
+        "patience without validation",
+        JOB.with_training(patience=3),
+        "spec.training.patience",
+        "patience 3 counts validations, and there are none: set validation.everySteps, or remove patience",
+    )
+    yield Refused(
+        "validation without held-out data",
+        JOB.with_training(validation={"everySteps": 10}).having("spec.dataset.validationFraction", 0),
+        "spec.training.validation",
+        "validation needs held-out data, and spec.dataset.validationFraction is 0: raise it, or remove validation",
     )
     yield Refused(
         "offload without ZeRO",

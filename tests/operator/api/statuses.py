@@ -33,6 +33,7 @@ A_FULL_STATUS = DistillationJobStatus(
     run=2,
     plan=Plan(
         spec_hash="ef" * 32,
+        execution_hash="ab" * 32,
         image="worker:1",
         stages=(
             PlannedStage(

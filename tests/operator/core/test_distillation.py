@@ -4,7 +4,8 @@ from dataclasses import replace
 
 import pytest
 
-from dram_operator.api.spec import Training
+from dram_operator.api.pods import PodTemplate
+from dram_operator.api.spec import DeepSpeed, Training
 from dram_operator.api.status import StageState
 from dram_operator.core.installation import Installation
 from dram_operator.core.observed import PodView
@@ -15,6 +16,7 @@ from tests.builders import AJob, a_job
 from tests.operator.core.world import INSTALLATION, World
 
 TWO = ("Q8_0", "Q4_K_M")
+MORE_MEMORY = PodTemplate.model_validate({"resources": {"train": {"limits": {"memory": "8Gi"}}}})
 
 
 def a_world(job: AJob | None = None, installation: Installation = INSTALLATION) -> World:
@@ -391,9 +393,53 @@ class TestRuns:
         world.having(suspend=False, training=Training(workers=2))
         world.run_to("train")
         assert world.stage("train").key == key
-        config = world.attempts["support-bot-train-2"].config
-        assert isinstance(config, TrainConfig)
-        assert config.execution.rendezvous == "support-bot-train-2-0.support-bot-train:29500"
+        attempt = world.attempts["support-bot-train-2"]
+        assert isinstance(attempt.config, TrainConfig)
+        assert attempt.config.execution.rendezvous == "support-bot-train-2-0.support-bot-train:29500"
+        assert (attempt.workers, attempt.run, world.status.run) == (2, 1, 1), "the same run goes on"
+        assert world.stage("data").attempt == 1, "and nothing is done twice"
+        world.run()
+        assert world.condition("Succeeded")[0] == "True"
+
+    @pytest.mark.parametrize(
+        "changed", [{"workers": 2}, {"processes_per_worker": 2}, {"deepspeed": DeepSpeed(zero_stage=3)}]
+    )
+    def test_a_gang_of_the_old_size_is_replaced_even_when_the_suspension_was_never_seen(
+        self, changed: dict[str, object]
+    ) -> None:
+        world = a_world()
+        world.run_to("train")
+        world.having(training=Training.model_validate(changed))
+        for writes in (1, None):
+            decision = world.reconcile(writes_before_crash=writes)
+            assert (decision.delete, decision.start) == (("support-bot-train-1",) if writes else (), ())
+        world.collect()
+        (attempt,) = world.reconcile().start
+        assert (attempt.name, attempt.run) == ("support-bot-train-2", 1)
+        assert world.stage("train").retries == 0
+
+    def test_an_upgrade_in_between_changes_the_workers_and_nothing_else(self) -> None:
+        world = a_world(a_job().suspended())
+        world.reconcile()
+        plan = world.status.plan
+        assert plan is not None
+        older = tuple(node.model_copy(update={"identity": {**node.identity, "old": 1}}) for node in plan.stages)
+        update = {"plan": plan.model_copy(update={"stages": older, "image": "worker:0"})}
+        world.job = world.job.model_copy(update={"status": world.status.model_copy(update=update)})
+        world.having(training=Training(workers=2))
+        world.reconcile()
+        assert world.status.plan is not None
+        assert world.status.plan.image == "worker:0"
+        train = next(node for node in world.status.plan.stages if node.id == "train")
+        assert (train.execution["workers"], train.identity["old"]) == (2, 1)
+
+    @pytest.mark.parametrize("changed", [{"training": Training(workers=2)}, {"pod_template": MORE_MEMORY}])
+    def test_a_finished_job_is_run_again_with_other_pods(self, changed: dict[str, object]) -> None:
+        world = a_world()
+        world.run()
+        world.having(**changed)
+        world.reconcile()
+        assert world.status.run == 2
 
     def test_at_most_so_many_stages_work_at_once(self) -> None:
         world = a_world(a_job().exporting(*TWO), replace(INSTALLATION, max_parallel=1))

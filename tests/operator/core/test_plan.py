@@ -3,7 +3,7 @@
 import pytest
 
 from dram_operator.api.distillation_job import DistillationJob
-from dram_operator.core.plan import plan_stages, proof_items, spec_hash
+from dram_operator.core.plan import execution_hash, plan_stages, proof_items, spec_hash
 from dram_workers.stages import StageKind
 from tests.builders import AJob, a_job
 from tests.operator.core.world import World
@@ -61,6 +61,15 @@ def test_one_epoch_is_trained_unless_steps_are_given() -> None:
     assert asked(a_job().with_training(epochs=2)) == (2.0, None)
 
 
+def test_training_is_told_all_of_its_recipe() -> None:
+    asked = {"gradientClipping": 0.5, "freezeEmbeddingsSteps": 7, "validation": {"everySteps": 9}, "patience": 2}
+    plan = plan_stages(a_job().with_training(**asked, precision="FP16").build().spec, "x")
+    identity = next(stage for stage in plan if stage.id == "train").identity
+    want = {"gradientClipping": 0.5, "freezeEmbeddingsSteps": 7, "validationEverySteps": 9, "patience": 2}
+    assert want.items() <= identity.items()
+    assert identity["precision"] == "FP16"
+
+
 @pytest.mark.parametrize(("limit", "want"), [(0.905, 31), (0.9, 29), (0.98, 149), (0.95, 59), (0.99, 299), (0.0, 1)])
 def test_items_that_prove_a_limit(limit: float, want: int) -> None:
     assert proof_items(limit) == want
@@ -88,6 +97,17 @@ def test_switches_are_not_part_of_a_run() -> None:
     for job in (base.suspended(), base.having("spec.retries", 9), base.having("spec.ttlSecondsAfterFinished", 1)):
         assert spec_hash(job.build().spec) == spec_hash(base.build().spec)
     assert spec_hash(base.with_training(maxSteps=3).build().spec) != spec_hash(base.build().spec)
+    assert spec_hash(base.having("spec.podTemplate.image", "w:2").build().spec) != spec_hash(base.build().spec)
+
+
+def test_the_way_to_carry_a_run_out_is_told_apart_from_what_it_makes() -> None:
+    base = a_job().build().spec
+    for job in (a_job().with_training(workers=2), a_job().having("spec.podTemplate.queueName", "gpus")):
+        spec = job.build().spec
+        assert spec_hash(spec) == spec_hash(base)
+        assert execution_hash(spec) != execution_hash(base)
+    other = a_job().with_training(seed=7).build().spec
+    assert execution_hash(other) == execution_hash(base)
 
 
 class TestKeys:

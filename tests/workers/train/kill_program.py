@@ -15,7 +15,7 @@ from pathlib import Path
 
 import transformers.models.llama.modeling_llama  # noqa: F401 -- loaded once for all attempts
 
-import dram_workers.train.stage  # noqa: F401 -- the same
+import dram_workers.train.stage
 from dram_workers.progress import PROGRESS_FILE
 from dram_workers.train.gang import Gang, Task
 
@@ -75,15 +75,21 @@ def train(task: Task, pipe: Path) -> None:
     """The child: one rank of its own; never returns."""
     with socket.create_server(("127.0.0.1", 0)) as free:
         port = free.getsockname()[1]
-    os.environ |= {"RANK": "0", "LOCAL_RANK": "0", "WORLD_SIZE": "1", "MASTER_ADDR": "127.0.0.1", "MASTER_PORT": str(port)}
+    os.environ |= {
+        "RANK": "0",
+        "LOCAL_RANK": "0",
+        "WORLD_SIZE": "1",
+        "MASTER_ADDR": "127.0.0.1",
+        "MASTER_PORT": str(port),
+    }
     os.environ[PROGRESS_FILE] = str(pipe)
     gang = Gang(Path(task.work) / "gang")
     gang.folder.mkdir()
     outcome = dram_workers.train.stage.distill(task, gang)
     assert outcome is not None
-    os.replace(outcome.student, Path(task.work).parent / "student")
+    Path(outcome.student).replace(Path(task.work).parent / "student")
     os._exit(0)
 
 
 if __name__ == "__main__":
-    print(json.dumps(main(Path(sys.argv[1]), int(sys.argv[2]))))
+    sys.stdout.write(json.dumps(main(Path(sys.argv[1]), int(sys.argv[2]))))

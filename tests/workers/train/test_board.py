@@ -106,4 +106,7 @@ def test_an_attempt_writes_its_own_files_and_starts_another_when_one_is_long(tmp
         first.save()
     sizes = {path.name: path.stat().st_size for path in folder.iterdir()}
     assert sizes[names[0]] > ROTATE_BYTES
-    assert next(messages((folder / "events.out.tfevents.0000000001.0001.dram").read_bytes()))[9:] == b"\x1a\x0dbrain.Event:2"
+    assert (
+        next(messages((folder / "events.out.tfevents.0000000001.0001.dram").read_bytes()))[9:]
+        == b"\x1a\x0dbrain.Event:2"
+    )

@@ -40,7 +40,9 @@ def trained(folder: Path, paths: dict[str, Path], kills: int, **identity: Any) -
     task = Task(config=config, inputs=inputs, work=str(folder), supervisor=os.getpid())
     (folder / "task.json").write_text(task.model_dump_json())
     command = [sys.executable, "-m", "tests.workers.train.kill_program", str(folder), str(kills)]
-    ran = subprocess.run(command, env=os.environ | {"OMP_NUM_THREADS": "1"}, capture_output=True, text=True, check=False)
+    ran = subprocess.run(
+        command, env=os.environ | {"OMP_NUM_THREADS": "1"}, capture_output=True, text=True, check=False
+    )
     assert ran.returncode == 0, ran.stderr[-5000:]
     steps: list[int] = json.loads(ran.stdout.splitlines()[-1])
     return steps

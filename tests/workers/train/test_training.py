@@ -1,16 +1,12 @@
 """Trainings by real processes: what comes out, and what kills, stops and mistakes do to it."""
 
 import json
-import os
 import random
 import shutil
 import signal
 import socket
-import subprocess
-import sys
 from collections import defaultdict
 from pathlib import Path
-from typing import Any
 
 import pytest
 import torch
@@ -19,7 +15,6 @@ from transformers import AutoModelForCausalLM, AutoTokenizer
 
 from dram_workers.data.dataset import Dataset
 from dram_workers.train.batches import Draw, Plan
-from dram_workers.train.gang import Gang, Task
 from tests.workers.contexts import store_settings
 from tests.workers.train.training import Training, write_teacher_and_dataset
 

@@ -82,9 +82,17 @@ def gangs(tmp_path_factory: pytest.TempPathFactory) -> Gangs:
     halves = [task(name, SETTINGS["1"], half) for name in ("half-calm", "half-split", "half-join")]
     calm = task("thawed", SETTINGS["0"], {"freeze_embeddings_steps": 0})
     frozen = task("frozen", SETTINGS["0"], {"freeze_embeddings_steps": 12})
-    first = [*((name, False) for name in (*alone, calm, frozen, halves[0])), *((name, True) for name in (*split, halves[1]))]
+    first = [
+        *((name, False) for name in (*alone, calm, frozen, halves[0])),
+        *((name, True) for name in (*split, halves[1])),
+    ]
     gang("first", 1, *first)
-    gang("second", 2, *((name, False) for name in (*pairs, *split, halves[1])), *((name, True) for name in (*joined, halves[2])))
+    gang(
+        "second",
+        2,
+        *((name, False) for name in (*pairs, *split, halves[1])),
+        *((name, True) for name in (*joined, halves[2])),
+    )
     gang("third", 1, *((name, False) for name in (*joined, halves[2])))
     return made
 
@@ -119,7 +127,8 @@ def test_frozen_embeddings_do_not_change_while_all_else_learns(gangs: Gangs) -> 
     """They are tied to the head, whose gradient and decay are dropped with theirs."""
     teacher = load_file(gangs.folder / "inputs" / "teacher" / "model.safetensors")["model.embed_tokens.weight"]
     students = {
-        name: load_file(gangs.folder / name / "student" / "model.safetensors") for name in ("frozen", "thawed", "alone-0")
+        name: load_file(gangs.folder / name / "student" / "model.safetensors")
+        for name in ("frozen", "thawed", "alone-0")
     }
     assert students["frozen"]["model.embed_tokens.weight"].equal(teacher)
     for name in ("thawed", "alone-0"):

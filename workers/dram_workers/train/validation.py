@@ -62,13 +62,15 @@ class Standing:
 
 
 class Validator:
-    """Runs student and teacher over the whole validation split, spread over the ranks.
+    """Runs the student over the whole validation split, spread over the ranks, and the teacher where it is at hand.
 
     The loss is what the objective weighs at its end, at temperature 1: `alpha * KL + (1 - alpha) * CE` with the last
-    alpha, so that validations of different steps can be compared while the schedules move.
+    alpha, so that validations of different steps can be compared while the schedules move. Without a teacher it is CE.
     """
 
-    def __init__(self, dataset: Dataset, teacher: Teacher, objective: Objective, *, packed: bool, limit: int) -> None:
+    def __init__(
+        self, dataset: Dataset, teacher: Teacher | None, objective: Objective, *, packed: bool, limit: int
+    ) -> None:
         if not len(dataset):
             raise BadInput(
                 WorkerReason.EMPTY_DATASET,
@@ -90,7 +92,7 @@ class Validator:
         with engine.evaluating():
             for share in spread(everything, self._dataset.lengths, world, self._limit)[rank]:
                 batch = lay_out(self._dataset, share, packed=self._packed).to(engine.device)
-                target = self._teacher.target(batch, self._objective.temperature)
+                target = self._teacher.target(batch, self._objective.temperature) if self._teacher else None
                 _, soft_N, hard_N = engine.losses(batch, target, self._objective)
                 sums += torch.stack(
                     [soft_N.double().sum(), hard_N.double().sum(), soft_N.new_tensor(len(soft_N))]
@@ -99,4 +101,6 @@ class Validator:
         distributed.all_reduce(shared)
         kl, ce, targets = shared.tolist()
         kl, ce = kl / max(1.0, targets), ce / max(1.0, targets)
+        if self._teacher is None:
+            return {LOSS: ce, CE: ce}
         return {LOSS: self._objective.alpha * kl + (1 - self._objective.alpha) * ce, KL: kl, CE: ce}
