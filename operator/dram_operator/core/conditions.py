@@ -108,13 +108,19 @@ def _reached(picture: Picture, *kinds: StageKind) -> Finding:
         return Finding("False", bad.reason or Reason.PENDING, f"{bad.id}: {bad.message or ''}")
     if stages and all(stage.state is StageState.SUCCEEDED for stage in stages):
         cached = all(stage.reason == Reason.CACHED for stage in stages)
-        return Finding("True", Reason.CACHED if cached else Reason.COMPLETED)
+        return Finding("True", Reason.CACHED if cached else Reason.COMPLETED, _stopped_early(stages))
     if picture.ended:
         return Finding("False", Reason.NOT_REACHED)
     busy = next((stage for stage in stages if stage.state is StageState.RUNNING), None)
     if busy:
         return Finding("Unknown", busy.reason or Reason.RUNNING, f"{busy.id}: {busy.message or 'at work'}")
     return Finding("Unknown", Reason.PENDING)
+
+
+def _stopped_early(stages: list[StageStatus]) -> str:
+    """That a training ended before its last step is no failure, but nobody should have to look for it."""
+    facts = ((stage.id, stage.result.facts.get("stoppedEarly")) for stage in stages if stage.result)
+    return "; ".join(f"{stage}: stopped early, {told}" for stage, told in facts if told)
 
 
 def _gates(picture: Picture) -> Finding:

@@ -67,6 +67,15 @@ def test_a_result_taken_from_an_earlier_run_is_called_cached() -> None:
     assert world.stage("resolve").reason == "Cached"
 
 
+def test_a_training_that_stopped_early_says_so_where_people_look() -> None:
+    world = a_world()
+    world.run_to("train")
+    world.finish("train", facts={"stoppedEarly": "at step 40 of 100"})
+    world.run()
+    distilled = next(condition for condition in world.status.conditions if condition.type == "Distilled")
+    assert (distilled.status, distilled.message) == ("True", "train: stopped early, at step 40 of 100")
+
+
 def test_a_deleted_job_is_left_to_garbage_collection() -> None:
     world = a_world()
     metadata = world.job.metadata.model_copy(update={"deletion_timestamp": "2030-01-01T00:00:00Z"})

@@ -144,11 +144,12 @@ class World:
     def pods(self, stage_id: str, *pods: PodView) -> None:
         self.change(stage_id, pods=pods)
 
-    def finish(self, stage_id: str, *, cached: bool = False) -> None:
+    def finish(self, stage_id: str, *, cached: bool = False, facts: dict[str, str] | None = None) -> None:
         """The stage's pods do their work well."""
         view = self.view_of(stage_id)
         attempt = self.attempts[view.name]
-        message = StageMessage(reason="Completed", result=result_of(attempt, self.measures(attempt), cached=cached))
+        result = result_of(attempt, self.measures(attempt), cached=cached).model_copy(update={"facts": facts or {}})
+        message = StageMessage(reason="Completed", result=result)
         pod = PodView(f"{view.name}-0", phase="Succeeded", exit_code=0, message=message.model_dump_json(), started=True)
         self.views[view.name] = replace(view, succeeded=True, finished_at=self.now, pods=(pod,))
 

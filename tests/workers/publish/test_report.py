@@ -88,7 +88,7 @@ def test_curves_plots_and_digests_are_there(tmp_path: Path) -> None:
     page = published(run)
     for title in (
         "Loss and its terms",
-        "Alpha, temperature",
+        "Schedules, learning rate and gradient norm",
         "Golden score against size",
         "Size of every",
         "Peak memory of",

@@ -2,6 +2,7 @@
 
 import json
 import random
+import re
 import shutil
 import signal
 import socket
@@ -15,6 +16,7 @@ from transformers import AutoModelForCausalLM, AutoTokenizer
 
 from dram_workers.data.dataset import Dataset
 from dram_workers.train.batches import Draw, Plan
+from dram_workers.train.watch import WINDOW, Watch
 from tests.workers.contexts import store_settings
 from tests.workers.train.training import Training, write_teacher_and_dataset
 
@@ -179,3 +181,30 @@ def test_a_loss_that_is_no_number_names_step_and_samples(tmp_path: Path, paths: 
     assert attempt.message["message"] == (
         f"the loss is not finite at step {step}; samples: {ids}; no checkpoint, only the start is good"
     )
+
+
+def test_a_loss_that_goes_up_and_stays_there_ends_the_training_at_its_last_good_checkpoint(
+    tmp_path: Path, paths: dict[str, Path]
+) -> None:
+    """The rate rises so far that what was learned is lost again."""
+    runaway = {"max_steps": 400, "warmup_steps": 300, "learning_rate": 1.0, "gradient_clipping": 0.0, "layers": 1}
+    training = Training(tmp_path, paths, runaway, {"checkpoint_every_steps": 1})
+    attempt = training.run()
+    assert (attempt.code, attempt.message["reason"]) == (64, "LossDiverged")
+    kept = max(training.checkpoints())
+    found = re.fullmatch(
+        r"the loss has diverged at step (\d+): hard .* \(it was .*\), soft .*; samples: .*; the checkpoint of step (\d+) is good",
+        attempt.message["message"],
+    )
+    assert found is not None, attempt.message
+    assert int(found[2]) == kept < int(found[1]) - WINDOW // 2
+    (manifest,) = (tmp_path / "store").glob(f"checkpoints/*/{kept}/manifest.json")
+    log = [json.loads(line) for line in json.loads(manifest.read_bytes())["log"]]
+    assert not Watch.over(log).suspicious
+
+
+def test_the_curves_lie_beside_the_student_for_tensorboard(alone: Training) -> None:
+    (events,) = (alone.folder / "store").glob("stages/train/*/tensorboard/events.out.tfevents.*")
+    body = events.read_bytes()
+    assert body.count(b"train/loss") == body.count(b"train/learningRate") == 12
+    assert not list(alone.student.rglob("events*"))

@@ -23,6 +23,25 @@ STAND_INS = {INK: "var(--ink)", SOFT: "var(--soft)", GRID: "var(--line)"} | {
 }
 MOST_POINTS = 1500
 """Points of a curve: more would not be seen and make the file large."""
+PANELS = 4
+"""Schedules side by side."""
+VALIDATION = "validation"
+"""How figures of the train log begin that not every step has."""
+ACCOUNTING = frozenset({"step", "tokens", "samples", "targets", "drawn", "skipped"})
+"""Figures of the train log that make no curve."""
+SCHEDULES = frozenset({"alpha", "temperature", "learningRate", "gradNorm", "lossScale"})
+"""Figures with a scale of their own, as is every `…Weight`; all others are losses."""
+NAMES = {
+    "soft": "soft targets (T² × divergence)",
+    "hard": "hard labels (cross-entropy)",
+    "learningRate": "learning rate",
+    "gradNorm": "gradient norm",
+    "lossScale": "loss scale",
+    "validationLoss": "validation loss",
+    "validationKL": "validation KL",
+    "validationCE": "validation cross-entropy",
+}
+"""Figures of the train log in words, where their names are none."""
 WIDE, HALF = (9.6, 3.2), (4.7, 3.1)
 
 
@@ -36,44 +55,60 @@ class Subject:
 
 
 def loss_plot(log: Sequence[Row]) -> str:
-    """The loss and its terms over the steps."""
+    """The loss, its terms and the validations over the steps: every figure of the log that is no schedule."""
     figure, axes = _figure(WIDE)
-    rows = _thinned(log)
-    steps = [row["step"] for row in rows]
-    named = (("loss", "loss"), ("soft", "soft targets (T² × divergence)"), ("hard", "hard labels (cross-entropy)"))
-    for number, (key, text) in enumerate(named):
-        if key in rows[0]:
-            axes.plot(
-                steps,
-                [row[key] for row in rows],
-                color=SERIES[number],
-                label=text,
-                linewidth=2.0 if number == 0 else 1.2,
-            )
-    values = [row[key] for row in rows for key, _ in named if key in row and row[key] > 0]
+    terms = _terms(log)
+    for number, key in enumerate(terms):
+        rows = _thinned([row for row in log if key in row])
+        axes.plot(
+            [row["step"] for row in rows],
+            [row[key] for row in rows],
+            color=SERIES[number % len(SERIES)],
+            label=NAMES.get(key, key),
+            linewidth=2.0 if number == 0 else 1.2,
+            marker="o" if key.startswith(VALIDATION) else None,
+            markersize=4,
+        )
+    values = [row[key] for row in log for key in terms if key in row and row[key] > 0]
     if values and max(values) > 20 * min(values):
         axes.set_yscale("log")
     axes.set_xlabel("step")
     axes.set_ylabel("nats per token")
-    axes.legend(loc="lower left", bbox_to_anchor=(0, 1.0), ncols=len(named), borderaxespad=0.3)
+    axes.legend(loc="lower left", bbox_to_anchor=(0, 1.0), ncols=min(4, len(terms)), borderaxespad=0.3)
     return _svg(figure, "Loss and its terms over the optimizer steps")
 
 
 def schedule_plot(log: Sequence[Row]) -> str:
-    """Temperature, alpha and learning rate over the steps, each on its own scale."""
+    """Every schedule, the learning rate and the gradient's norm over the steps, each on its own scale."""
     from matplotlib.figure import Figure
 
-    named = (("alpha", "alpha"), ("temperature", "temperature"), ("learningRate", "learning rate"))
-    figure = Figure(figsize=(9.6, 2.1), layout="constrained")
-    rows = _thinned(log)
-    for number, (key, text) in enumerate(named):
-        axes = figure.add_subplot(1, 3, number + 1)
+    names = _schedules(log)
+    high = -(-len(names) // PANELS)
+    figure = Figure(figsize=(9.6, 2.1 * high), layout="constrained")
+    for number, key in enumerate(names):
+        rows = _thinned([row for row in log if key in row])
+        axes = figure.add_subplot(high, PANELS, number + 1)
         _dress(axes)
-        axes.plot([row["step"] for row in rows], [row.get(key, 0.0) for row in rows], color=SERIES[number + 3])
-        axes.set_title(text, color=INK, fontsize=10)
+        color = SERIES[(number + 3) % len(SERIES)]
+        axes.plot([row["step"] for row in rows], [row[key] for row in rows], color=color)
+        axes.set_title(NAMES.get(key, key), color=INK, fontsize=10)
         axes.margins(y=0.15)
         axes.set_xlabel("step")
-    return _svg(figure, "Alpha, temperature and learning rate over the optimizer steps")
+    return _svg(figure, "Schedules, learning rate and gradient norm over the optimizer steps")
+
+
+def _keys(log: Sequence[Row]) -> list[str]:
+    """Figures of the log that make a curve, in the order in which they first appear."""
+    return [key for key in dict.fromkeys(key for row in log for key in row) if key not in ACCOUNTING]
+
+
+def _schedules(log: Sequence[Row]) -> list[str]:
+    return [key for key in _keys(log) if key in SCHEDULES or key.endswith("Weight")]
+
+
+def _terms(log: Sequence[Row]) -> list[str]:
+    schedules = set(_schedules(log))
+    return [key for key in _keys(log) if key not in schedules]
 
 
 def score_plot(subjects: Sequence[Subject], teacher: Measure | None) -> str:

@@ -59,7 +59,7 @@ class Engine:
         self.frozen = False
         """Whether the embeddings are not to change: then they get no gradient, no decay and no step of their moments."""
         self.loss_scale = 1.0
-        """The factor on the loss while gradients are FP16; `step` takes it out again."""
+        """The factor that the gradients carry, so that FP16 can hold them; `step` takes it out."""
         # One pass over memory instead of a dozen.
         self._adamw = torch.optim.AdamW(
             self._groups(module),
@@ -120,10 +120,6 @@ class Engine:
 
     def backward(self, loss: Tensor) -> None:
         """Add the gradient of a micro-batch to that of the step."""
-        if self._stage == 0:
-            loss = loss * self.loss_scale
-        elif self.loss_scale != 1:
-            self._engine.optimizer.override_loss_scale(self.loss_scale)
         self._engine.backward(loss, scale_wrt_gas=False)
 
     def step(self, learning_rate: float) -> float:
@@ -160,8 +156,13 @@ class Engine:
         return float(norm)
 
     def _sharded_step(self) -> float:
+        zero = self._engine.optimizer
+        if self.loss_scale != 1:
+            zero.override_loss_scale(self.loss_scale)
         self._engine.step()
-        return math.inf if self._engine.optimizer.overflow else float(self._engine.get_global_grad_norm())
+        # The loss came scaled, so DeepSpeed must not scale it as well.
+        zero.custom_loss_scaler = False
+        return math.inf if zero.overflow else float(self._engine.get_global_grad_norm())
 
     def weights(self) -> Iterator[tuple[str, Tensor]]:
         """Every parameter, whole and in FP32, by name; every rank must ask, because sharded ones are gathered."""

@@ -41,7 +41,7 @@ def learn(run: Run, step: int, samples: tuple[int, ...]) -> tuple[Row, bool]:
         add_by_sample(losses, batch, soft_N + hard_N)
 
     soft, hard, stopping = run.agree(soft, hard)
-    targets = objective.normalizer * run.world
+    targets = objective.normalizer * run.world * run.scale.value
     soft, hard = soft / targets, hard / targets
     loss = objective.alpha * soft + (1 - objective.alpha) * hard
     if not math.isfinite(loss):

@@ -70,13 +70,16 @@ class Run:
         self.scale = LossScale.over(self.rows, half=identity.precision == "FP16")
 
     def objective(self, step: int, samples: tuple[int, ...]) -> Objective:
-        """The loss at a step. DeepSpeed averages gradients over ranks; dividing by targets a rank makes that a sum."""
+        """The loss at a step. DeepSpeed averages gradients over ranks; dividing by targets a rank makes that a sum.
+
+        Under FP16 it is scaled here, and not when it is done, because its gradients are formed with it.
+        """
         identity, total = self.config.identity, self.plan.total_steps
         targets = sum(int(self.dataset[sample].loss_mask[1:].sum()) for sample in samples)
         return Objective(
             temperature=value_at(identity.temperature, step, total),
             alpha=value_at(identity.alpha, step, total),
-            normalizer=targets / self.world,
+            normalizer=targets / self.world / self.scale.value,
             tile_bytes=self.config.execution.loss_tile_bytes,
             compute=COMPUTE[identity.precision],
         )
