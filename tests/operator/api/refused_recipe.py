@@ -57,7 +57,7 @@ def schema_faults() -> Iterator[Refused]:
         ("spec.dataset.validationFraction", 0.6, "should be less than or equal to 0.5"),
         ("spec.training.betas", [0.9, 1], "should be less than 1"),
         ("spec.training.gradientClipping", -1, "should be greater than or equal to 0"),
-        ("spec.training.validation", {"everySteps": 0}, "should be greater than or equal to 1"),
+        ("spec.training.validation.everySteps", 0, "should be greater than or equal to 1"),
         ("spec.training.precision", "TF32", 'Unsupported value: "TF32": supported values: "BF16", "FP16", "FP32"'),
         ("spec.training.betas", [0.9], "should have at least 2 items"),
         ("spec.training.workers", "two", 'must be of type integer: "string"'),

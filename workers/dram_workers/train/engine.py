@@ -175,10 +175,11 @@ class Engine:
         """AdamW's averages of every parameter, named `<parameter>/<average>`; every rank must ask."""
         from deepspeed.utils import safe_get_full_optimizer_state
 
+        self._create_moments()
         for name, parameter in self._engine.module.named_parameters():
             for moment in MOMENTS:
                 if self._stage == 0:
-                    yield f"{name}/{moment}", self._adamw.state[parameter].get(moment, torch.zeros_like(parameter))
+                    yield f"{name}/{moment}", self._adamw.state[parameter][moment]
                 else:
                     yield f"{name}/{moment}", safe_get_full_optimizer_state(parameter, moment)
 
@@ -187,16 +188,26 @@ class Engine:
 
         `read` gives the tensors that `moments` named.
         """
-        for group, done in enumerate((updates, of_embeddings)[: len(self._adamw.param_groups)]):
-            for owned in self._owned(group):
-                moments = {moment: torch.zeros_like(owned, requires_grad=False) for moment in MOMENTS}
-                self._adamw.state[owned] = {"step": torch.tensor(float(done)), **moments}
-        if self._stage in (1, 2):
-            # DeepSpeed ties parameters to their part of the state after the first step; there was none in this process.
-            self._engine.optimizer._lazy_init_hp_params_optimizer_state()  # noqa: SLF001
+        self._create_moments(updates, of_embeddings)
         for name, parameter in self._engine.module.named_parameters():
             for moment in MOMENTS:
                 self._set_moment(parameter, moment, read(f"{name}/{moment}"))
+
+    def _create_moments(self, *updates: int) -> None:
+        """Give moments of zero to what has none, before the first step of this process, and tie DeepSpeed to them.
+
+        It ties parameters to their part of the state after the first step, but only those of the first group.
+        """
+        for group in range(len(self._adamw.param_groups)):
+            for owned in self._owned(group):
+                if MOMENTS[0] not in self._adamw.state[owned]:
+                    done = torch.tensor(float(updates[group] if updates else 0))
+                    zeros = {moment: torch.zeros_like(owned, requires_grad=False) for moment in MOMENTS}
+                    self._adamw.state[owned] = {"step": done, **zeros}
+        if self._stage in (1, 2):
+            zero = self._engine.optimizer
+            zero._hp_optimizer_states_linked = False  # noqa: SLF001
+            zero._lazy_init_hp_params_optimizer_state()  # noqa: SLF001
 
     def _owned(self, group: int) -> list[Tensor]:
         """The tensors of a group that AdamW updates: the parameters themselves, or this rank's flat share of them."""
