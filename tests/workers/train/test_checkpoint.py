@@ -24,11 +24,11 @@ class Gang:
         self.store = FolderStore(folder / "store")
         self.checkpoints = Checkpoints(self.store, KEY, attempt, kept)
 
-    def save(self, step: int, *, complete: bool = True) -> None:
+    def save(self, step: int, *, complete: bool = True, best: int | None = None) -> None:
         scratch = self.folder / "scratch"
         files = [self.checkpoints.save_file(step, rank, tensors(step, rank), scratch) for rank in (0, 1)]
         if complete:
-            self.checkpoints.complete(step, files, [f'{{"step":{step}}}'])
+            self.checkpoints.complete(step, files, [f'{{"step":{step}}}'], best)
 
     def steps(self) -> set[str]:
         """Steps of which anything is there."""
@@ -109,3 +109,37 @@ def test_a_zombie_cannot_replace_a_checkpoint(tmp_path: Path) -> None:
     assert found is not None
     assert found.manifest.attempt == 2
     assert torch.equal(found.read("w1"), tensors(5, 1)["w1"])
+
+
+def test_the_best_one_is_kept_until_there_is_a_better(tmp_path: Path) -> None:
+    gang = Gang(tmp_path, kept=1)
+    gang.save(2, best=2)
+    for step in (4, 6, 8):
+        gang.save(step, best=2)
+    assert gang.steps() == {"2", "8"}
+    gang.save(10, best=10)
+    assert gang.steps() == {"10"}
+
+
+def test_a_training_does_not_go_on_from_a_checkpoint_whose_best_one_is_lost(
+    tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    gang = Gang(tmp_path, kept=3)
+    gang.save(2)
+    gang.save(4, best=4)
+    gang.save(6, best=4)
+    (tmp_path / "store" / "checkpoints" / KEY / "4" / "manifest.json").unlink()
+    with caplog.at_level(logging.WARNING):
+        found = gang.checkpoints.latest(tmp_path / "fetched")
+    assert found is not None
+    assert found.manifest.step == 2
+    assert "step 6 has lost the best one" in caplog.text
+
+
+def test_a_damaged_best_one_is_removed_when_it_is_asked_for(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
+    gang = Gang(tmp_path)
+    gang.save(4, best=4)
+    (tmp_path / "store" / "checkpoints" / KEY / "4" / "attempt-1-rank-0.safetensors").write_bytes(b"")
+    with caplog.at_level(logging.WARNING):
+        assert gang.checkpoints.at(4, tmp_path / "fetched") is None
+    assert gang.steps() == set()
