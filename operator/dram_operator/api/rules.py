@@ -26,7 +26,8 @@ FROZEN = ("teacher", "student", "storage")
 FREE = ("suspend", "activeDeadlineSeconds", "pendingDeadlineSeconds", "retries", "ttlSecondsAfterFinished")
 """Fields of the spec that may change at any time."""
 GUARDED = ("dataset", "objective", "training", "exports", "golden", "gates", "podTemplate")
-"""Fields of the spec that change only while suspended or after the end, and start a new run."""
+"""Fields of the spec that change only while suspended or after the end. They start a new run, but for those that say
+how a run is carried out: while it is only suspended, it goes on with them."""
 
 
 def _unchanged(field: str) -> str:

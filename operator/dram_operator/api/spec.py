@@ -147,7 +147,7 @@ class Training(Model):
     """How the student is trained."""
 
     workers: Annotated[int, Field(ge=1, le=512)] = 1
-    """Training pods; all start together."""
+    """Training pods; all start together. A suspended job may be given another number: it goes on from its checkpoint."""
     processes_per_worker: Annotated[int, Field(ge=1, le=16)] = 1
     """Ranks in one pod, one a GPU."""
     deepspeed: DeepSpeed = DeepSpeed()

@@ -83,7 +83,8 @@ def distill(task: Task, gang: Gang) -> TrainOutcome | None:
                 checkpoint_step=step,
             )
             train(run)
-        board.save()
+        if rank == 0:
+            board.save()
         facts = {"tokensPerSecond": round(run.tokens_per_second, 1), "seconds": round(run.seconds, 1)}
         if spread_out:
             facts["teacherElementsPerRank"] = local_elements(teacher)
