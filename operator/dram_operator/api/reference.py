@@ -108,6 +108,10 @@ def _changes() -> Iterator[str]:
     yield from ("## Changes", "")
     yield f"- Never: {_names(FROZEN)}."
     yield f"- While `suspend` is true or after the end, which starts a new run: {_names(GUARDED)}."
+    yield (
+        "- While `suspend` is true, after which the same run goes on from its checkpoint: `training.workers`, "
+        "`training.processesPerWorker`, `training.deepspeed`, `training.checkpoint`, and `podTemplate` but for its image."
+    )
     yield f"- At any time: {_names(FREE)}."
     yield ""
 
