@@ -24,4 +24,4 @@ def test_a_term_and_a_schedule_that_nobody_told_of_are_drawn() -> None:
         assert f">{name}<" in there, name
         assert f">{name}<" not in elsewhere, name
     for name in ("targets", "tokens", "samples", "drawn"):
-        assert name not in loss + schedules
+        assert f">{name}<" not in loss + schedules
