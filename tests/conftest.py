@@ -1,3 +1,23 @@
 """Fixtures for every test."""
 
+from pathlib import Path
+
+import pytest
+
 pytest_plugins = ["tests.cluster.fixtures"]
+
+HERE = Path(__file__).parent
+LONGEST = (
+    "integration/operator/test_crashes.py",
+    "operator/local/test_runner.py",
+    "workers/train/test_training.py",
+    "integration/operator/test_lifecycle.py",
+    "integration/operator/test_access.py",
+)
+"""Files that take minutes go first: started last, one of them would keep a core busy while the others are idle."""
+
+
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """Put the longest files first."""
+    rank = {HERE / name: number for number, name in enumerate(LONGEST)}
+    items.sort(key=lambda item: rank.get(item.path, len(rank)))

@@ -40,6 +40,7 @@ class Node:
     def __init__(self) -> None:
         self.folder = cache_folder("node")
         self.processes = Processes(self.folder)
+        self._plane: ControlPlane | None = None
 
     def __enter__(self) -> Self:
         _check_machine()
@@ -73,14 +74,13 @@ class Node:
     def up(self) -> None:
         """Start every part and wait until the node is Ready."""
         _network_up(self.folder)
-        self.plane = ControlPlane(controllers=True, folder=self.folder, node_address=self.address)
-        self.plane.__enter__()
+        plane = ControlPlane(controllers=True, folder=self.folder, node_address=self.address).__enter__()
+        self._plane = plane
         kubeconfigs = {
-            part: self.plane.component_kubeconfig(f"system:{part}")
-            for part in ("kube-scheduler", "kube-proxy", "coredns")
+            part: plane.component_kubeconfig(f"system:{part}") for part in ("kube-scheduler", "kube-proxy", "coredns")
         }
-        kubelet = self.plane.component_kubeconfig(f"system:node:{NAME}", "system:nodes")
-        self.plane.serving_certificate("serving", (self.address, NAME))
+        kubelet = plane.component_kubeconfig(f"system:node:{NAME}", "system:nodes")
+        plane.serving_certificate("serving", (self.address, NAME))
         node_files.write(self.folder, BRIDGE, kubeconfigs["coredns"])
         start = self.processes.start
         scheduler = [f"--kubeconfig={kubeconfigs['kube-scheduler']}", "--secure-port=0", "--leader-elect=false"]
@@ -102,6 +102,9 @@ class Node:
             _kill_tree(shim)
         end_recorded(self.folder)
         self.processes.stop_all()
+        if self._plane is not None:
+            # They have ended; this process has yet to be told.
+            self._plane.processes.stop_all()
         _unmount(self.folder)
         _network_down(self.folder)
         for path in self.folder.iterdir():

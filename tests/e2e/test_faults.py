@@ -62,7 +62,7 @@ def test_a_training_pod_is_evicted(story: Story, undisturbed: Story) -> None:
     story.wait_succeeded()
 
     assert story.artifacts() == undisturbed.artifacts()
-    assert all(stage["retries"] == 0 for stage in story.status()["stages"]), "an eviction is free"
+    assert all(stage["retries"] == 0 for stage in story.status()["stages"]), f"an eviction is free\n{story.explain()}"
 
 
 def test_a_job_is_suspended_and_resumed(story: Story, undisturbed: Story) -> None:

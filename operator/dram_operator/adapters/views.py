@@ -61,6 +61,12 @@ def pod_view(pod: Object) -> PodView:
     )
 
 
+def has_ended(pod: Object) -> bool:
+    """Whether a pod tells how it ended: an exit code, or that it was disrupted."""
+    view = pod_view(pod)
+    return view.exit_code is not None or view.disrupted
+
+
 def owner_uid(obj: Object) -> str | None:
     """UID of the object that controls this one."""
     owners = obj["metadata"].get("ownerReferences", ())

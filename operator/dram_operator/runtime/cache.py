@@ -11,7 +11,7 @@ from dataclasses import dataclass
 from typing import NamedTuple
 
 from dram_operator.adapters.resources import DISTILLATION_JOBS, JOBS, PODS, Object, Resource
-from dram_operator.adapters.views import owner_uid
+from dram_operator.adapters.views import has_ended, owner_uid
 from dram_operator.core.jobs import JOB_LABEL
 
 WATCHED = (DISTILLATION_JOBS, JOBS, PODS)
@@ -33,7 +33,7 @@ class Snapshot:
     job: Object
     jobs: tuple[Object, ...]
     pods: dict[str, tuple[Object, ...]]
-    """Pods by the UID of their Job."""
+    """Pods by the UID of their Job; those that ended and are gone count as long as it is there."""
 
 
 class Cache:
@@ -44,6 +44,7 @@ class Cache:
         self._children: dict[Resource, dict[Key, dict[str, Object]]] = {
             resource: defaultdict(dict) for resource in (JOBS, PODS)
         }
+        self._last_words: dict[str, dict[str, Object]] = defaultdict(dict)
         self._tombstones: OrderedDict[str, None] = OrderedDict()
 
     def apply(self, resource: Resource, obj: Object, deleted: bool = False) -> Key | None:
@@ -55,6 +56,7 @@ class Cache:
             return None
         if deleted:
             self._bury(metadata["uid"])
+            self._remember(resource, obj)
             if known and known["metadata"]["uid"] == metadata["uid"]:
                 self._remove(resource, name, known)
         else:
@@ -88,6 +90,8 @@ class Cache:
         for pod in self._children[PODS].get(key, {}).values():
             if (owner := owner_uid(pod)) in pods:
                 pods[owner].append(pod)
+        for owner, present in pods.items():
+            present.extend(self._last_words.get(owner, {}).values())
         return Snapshot(job, jobs, {owner: tuple(owned) for owner, owned in pods.items()})
 
     def find(self, resource: Resource, namespace: str, name: str) -> Object | None:
@@ -119,6 +123,17 @@ class Cache:
             siblings.pop(name.name, None)
             if not siblings:
                 del self._children[resource][owner]
+
+    def _remember(self, resource: Resource, obj: Object) -> None:
+        """Keep how a pod ended: an evicted one is often gone before its Job is called failed, and only it knows why."""
+        uid, owner, key = obj["metadata"]["uid"], owner_uid(obj), owner_key(resource, obj)
+        if resource is JOBS:
+            self._last_words.pop(uid, None)
+        elif resource is PODS and owner and key and has_ended(obj) and self._is_ours(key, owner):
+            self._last_words[owner][uid] = obj
+
+    def _is_ours(self, key: Key, uid: str) -> bool:
+        return any(job["metadata"]["uid"] == uid for job in self._children[JOBS].get(key, {}).values())
 
     def _bury(self, uid: str) -> None:
         self._tombstones[uid] = None

@@ -34,6 +34,24 @@ def test_children_of_a_deleted_namesake_are_not_ours() -> None:
     assert {uid: [pod["metadata"]["uid"] for pod in pods] for uid, pods in snapshot.pods.items()} == {"u2": ["p2"]}
 
 
+def test_a_pod_that_is_gone_still_tells_how_it_ended_until_its_job_goes() -> None:
+    cache = Cache()
+    cache.apply(DISTILLATION_JOBS, a_job())
+    cache.apply(JOBS, a_child("bot-train-1", "u1", 2))
+    evicted = {"conditions": [{"type": "DisruptionTarget", "status": "True"}]}
+    cache.apply(PODS, a_child("x", "p1", 3, owner="u1", kind="Pod"))
+    cache.apply(PODS, a_child("x", "p1", 4, owner="u1", kind="Pod", **evicted), deleted=True)
+    cache.apply(PODS, a_child("y", "p2", 5, owner="u1", kind="Pod"))
+    cache.apply(PODS, a_child("y", "p2", 6, owner="u1", kind="Pod"), deleted=True)
+    snapshot = cache.snapshot(KEY)
+    assert snapshot is not None
+    assert [pod["metadata"]["uid"] for pod in snapshot.pods["u1"]] == ["p1"], "the other one has nothing to tell"
+    cache.apply(JOBS, a_child("bot-train-1", "u1", 7), deleted=True)
+    cache.apply(JOBS, a_child("bot-train-1", "u1-again", 8))
+    cache.apply(PODS, a_child("x", "p3", 9, owner="u1", kind="Pod", **evicted), deleted=True)
+    assert cache.snapshot(KEY).pods == {"u1-again": ()}  # type: ignore[union-attr]
+
+
 def test_an_answer_that_comes_after_the_deletion_does_not_bring_the_object_back() -> None:
     cache = Cache()
     cache.apply(DISTILLATION_JOBS, a_job())
