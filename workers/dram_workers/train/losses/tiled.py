@@ -177,8 +177,7 @@ def _fold(work: Work, student: Projection, grad_nV: Tensor, hidden_nD: Tensor, g
 
 
 def _blocks(work: Work, weight_VD: Tensor) -> Iterator[tuple[slice, Tensor]]:
-    """A head in the compute type, a block of rows at a time, or whole where it has that type already."""
-    size = len(weight_VD) if weight_VD.dtype == work.compute == work.sums else work.block
-    for start in range(0, len(weight_VD), size):
-        rows = slice(start, min(start + size, len(weight_VD)))
+    """A head in the compute type, a block of rows at a time: one that fits into the cache is also multiplied faster."""
+    for start in range(0, len(weight_VD), work.block):
+        rows = slice(start, min(start + work.block, len(weight_VD)))
         yield rows, weight_VD[rows].to(work.compute)
