@@ -235,6 +235,39 @@ class Divergence(Model):
         return 0.5 if self.beta is None else self.beta
 
 
+class LayerPair(Model):
+    """A layer of the student and the teacher's layer that it follows; both are counted from 0."""
+
+    student: Annotated[int, Field(ge=0, le=511)]
+    """The student's layer."""
+    teacher: Annotated[int, Field(ge=0, le=511)]
+    """The teacher's layer."""
+
+
+class HiddenStates(Model):
+    """Compare what layers of the two models put out. Where widths differ, a projection is learned beside the student."""
+
+    weight: Schedule = Schedule(start=0.1, end=0.1)
+    """Weight of this term in the loss, over the steps."""
+    loss: Literal["MSE", "Cosine"] = "MSE"
+    """MSE: squared distance as a share of the teacher's own square. Cosine: 1 - cosine."""
+    layers: Annotated[tuple[LayerPair, ...], Field(max_length=512)] = ()
+    """Pairs of layers; empty takes every layer of the shallower model with evenly spaced ones of the deeper, which for a
+    student cut from the teacher are the kept ones."""
+
+
+class AttentionMaps(Model):
+    """Compare where layers of the two models attend: the divergence of the student's attention maps from the teacher's.
+
+    Needs dataset.packing.
+    """
+
+    weight: Schedule = Schedule(start=0.1, end=0.1)
+    """Weight of this term in the loss, over the steps."""
+    layers: Annotated[tuple[LayerPair, ...], Field(max_length=512)] = ()
+    """Pairs of layers, as in hiddenStates."""
+
+
 class TrainIdentity(Model):
     """One distillation. Inputs `teacher`, `student`?, `dataset`; output `student`, a plain `from_pretrained` folder.
 
@@ -246,7 +279,9 @@ class TrainIdentity(Model):
     """Cut the student from the teacher by keeping this many evenly spaced layers."""
     temperature: Schedule
     alpha: Schedule
-    divergence: Literal["ForwardKL"] = "ForwardKL"
+    divergence: Divergence = Divergence()
+    hidden_states: HiddenStates | None = None
+    attention: AttentionMaps | None = None
     precision: Literal["BF16", "FP16", "FP32"] = "BF16"
     max_steps: int | None = None
     epochs: float | None = None

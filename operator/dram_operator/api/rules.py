@@ -101,6 +101,20 @@ _LEARNING = (
     ),
     constant("spec.objective.temperature"),
     constant("spec.objective.alpha"),
+    constant("spec.objective.hiddenStates.weight"),
+    constant("spec.objective.attention.weight"),
+    Rule(
+        "spec.objective.divergence",
+        "!has(self.beta) || self.type == 'JSD'",
+        "beta {self.beta} belongs to JSD, and the type is {self.type}: remove it, or set type to JSD",
+        ".beta",
+    ),
+    Rule(
+        "spec",
+        "!has(self.objective.attention) || self.dataset.packing",
+        "attention maps are compared inside packed rows, and spec.dataset.packing is false: set it to true, or remove them",
+        ".objective.attention",
+    ),
     Rule(
         "spec.training",
         "!(has(self.epochs) && has(self.maxSteps))",

@@ -6,7 +6,7 @@ from pydantic import Field
 
 from dram_operator.api.schema import FREE_FORM, by
 from dram_workers.model import Model
-from dram_workers.stages import OWNED_DEEPSPEED_KEYS, GgufType, Schedule
+from dram_workers.stages import OWNED_DEEPSPEED_KEYS, AttentionMaps, Divergence, GgufType, HiddenStates, Schedule
 
 Uri = Annotated[str, Field(min_length=1, max_length=256)]
 Name = Annotated[str, Field(min_length=1, max_length=32)]
@@ -89,13 +89,6 @@ class Dataset(Model):
     """Share of samples held out of training, for validation and for the divergence measure."""
 
 
-class Divergence(Model):
-    """How the student's distribution is compared with the teacher's."""
-
-    type: Literal["ForwardKL"] = "ForwardKL"
-    """ForwardKL: Kullback-Leibler divergence of the student from the teacher."""
-
-
 class TeacherLogits(Model):
     """Where the soft targets come from."""
 
@@ -114,6 +107,10 @@ class Objective(Model):
     """Weight of the soft targets, over the steps; the hard labels get the rest."""
     divergence: Divergence = Divergence()
     """The divergence of the soft targets."""
+    hidden_states: HiddenStates | None = None
+    """Compare hidden states too, as a term of its own."""
+    attention: AttentionMaps | None = None
+    """Compare attention maps too, as a term of its own."""
     teacher_logits: TeacherLogits = TeacherLogits()
     """How the teacher's logits are obtained."""
 

@@ -18,6 +18,18 @@ ACCEPTED: tuple[Accepted, ...] = (
         JOB.having("spec.teacher.uri", "pvc://models/teacher").having("spec.golden.uri", "pvc://models/golden.jsonl"),
     ),
     Accepted("the teacher writes all data", JOB.having("spec.dataset.sources", ABSENT).with_synthetic()),
+    Accepted("a divergence between the two", JOB.having("spec.objective.divergence", {"type": "JSD", "beta": 0.1})),
+    Accepted("a divergence with its default", JOB.having("spec.objective.divergence", {"type": "JSD"})),
+    Accepted(
+        "hidden states of unpacked rows",
+        JOB.having("spec.dataset.packing", False).having("spec.objective.hiddenStates", {}),
+    ),
+    Accepted(
+        "attention of named layers",
+        JOB.having(
+            "spec.objective.attention", {"layers": [{"student": 0, "teacher": 0}, {"student": 1, "teacher": 3}]}
+        ),
+    ),
     Accepted("the untrained student", JOB.with_training(maxSteps=0, warmupSteps=10)),
     Accepted(
         "validation with patience, beside a schedule for the embeddings",

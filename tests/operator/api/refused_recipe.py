@@ -65,8 +65,8 @@ def schema_faults() -> Iterator[Refused]:
         ("spec.training.deepspeed", {"zeroStage": 4}, 'Unsupported value: 4: supported values: "0", "1", "2", "3"'),
         (
             "spec.objective.divergence",
-            {"type": "ReverseKL"},
-            'Unsupported value: "ReverseKL": supported values: "ForwardKL"',
+            {"type": "Wasserstein"},
+            'Unsupported value: "Wasserstein": supported values: "ForwardKL", "ReverseKL", "JSD"',
         ),
         ("spec.dataset.lossOn", "Answers", 'supported values: "Completions", "All"'),
         ("spec.teacher.uri", f"s3://models/{HUGE}", "Too long: may not be more than 256 bytes"),
@@ -135,6 +135,25 @@ def learning() -> Iterator[Refused]:
             f"spec.objective.{name}.end",
             wanted,
         )
+    for name in ("hiddenStates", "attention"):
+        yield Refused(
+            f"a constant weight of {name} that changes",
+            JOB.having(f"spec.objective.{name}", {"weight": {"start": 0.5, "end": 0.1}}),
+            f"spec.objective.{name}.weight.end",
+            "start is 0.5 and end 0.1, but the schedule is Constant: make them equal, or choose Linear or Cosine",
+        )
+    yield Refused(
+        "beta without JSD",
+        JOB.having("spec.objective.divergence", {"type": "ReverseKL", "beta": 0.5}),
+        "spec.objective.divergence.beta",
+        "beta 0.5 belongs to JSD, and the type is ReverseKL: remove it, or set type to JSD",
+    )
+    yield Refused(
+        "attention maps of unpacked rows",
+        JOB.having("spec.dataset.packing", False).having("spec.objective.attention", {}),
+        "spec.objective.attention",
+        "attention maps are compared inside packed rows, and spec.dataset.packing is false",
+    )
     yield Refused(
         "epochs and steps",
         JOB.with_training(epochs=2, maxSteps=100),

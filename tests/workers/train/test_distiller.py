@@ -81,9 +81,9 @@ def test_a_teachers_states_do_not_depend_on_the_batch(tmp_path: Path) -> None:
     folder = write_model(tmp_path / "model", ModelShape(vocabulary=1024))
     dataset = a_dataset(tmp_path / "data", [5, 9, 40, 7])
     teacher = Teacher(load_model(folder, torch.bfloat16, "f", attention=SEGMENTS), dataset, packed=True)
-    first = teacher.hidden(lay_out(dataset, (2, 0), packed=True))
+    first, _ = teacher.hidden(lay_out(dataset, (2, 0), packed=True))
     fresh = Teacher(load_model(folder, torch.bfloat16, "f", attention=SEGMENTS), dataset, packed=True)
-    second = fresh.hidden(lay_out(dataset, (1, 3, 2), packed=True))
+    second, _ = fresh.hidden(lay_out(dataset, (1, 3, 2), packed=True))
     assert torch.equal(first[:20], second[-20:])
 
 
@@ -96,12 +96,12 @@ def test_the_loss_of_a_model_is_that_of_its_own_logits(tmp_path: Path) -> None:
         write_model(tmp_path / "teacher", ModelShape(vocabulary=1024), seed=1), torch.float32, "f", attention=SEGMENTS
     )
     hidden_NE = target_hidden(teacher, batch).detach()
-    total, soft_N, hard_N = Distiller(model)(
+    total, terms_N = Distiller(model)(
         batch, TeacherStates(projection_of(teacher), hidden_NE), Objective(1.0, 0.5, len(batch.labels_N))
     )
     logits = model(
         input_ids=batch.tokens_RL, position_ids=batch.positions_RL, segments=batch.segments, use_cache=False
     ).logits
     own = torch.nn.functional.cross_entropy(logits[0, batch.targets_N], batch.labels_N, reduction="none")
-    torch.testing.assert_close(hard_N, own.detach(), rtol=1e-5, atol=1e-5)
-    assert total.item() == pytest.approx(0.5 * soft_N.mean().item() + 0.5 * hard_N.mean().item(), rel=1e-6)
+    torch.testing.assert_close(terms_N["hard"], own.detach(), rtol=1e-5, atol=1e-5)
+    assert total.item() == pytest.approx(0.5 * sum(term_N.mean().item() for term_N in terms_N.values()), rel=1e-6)

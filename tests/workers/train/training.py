@@ -39,6 +39,11 @@ IDENTITY: dict[str, Any] = {
 }
 
 
+def an_identity(**more: Any) -> TrainIdentity:
+    """The training's identity with other values."""
+    return TrainIdentity.model_validate(IDENTITY | more)
+
+
 def write_teacher_and_dataset(folder: Path) -> dict[str, Path]:
     """The inputs `teacher` and `dataset`."""
     teacher = write_model(folder / "teacher")

@@ -8,6 +8,8 @@ from torch import Tensor, nn
 from torch.nn.functional import scaled_dot_product_attention
 from transformers import AttentionInterface
 
+from dram_workers.train.intermediate import Tape
+from dram_workers.train.losses.maps import Heads
 from dram_workers.train.segments import Segments
 
 SEGMENTS = "dram_segments"
@@ -17,7 +19,7 @@ EXPLICIT_WIDTH = 1024
 
 
 def segment_attention(
-    module: nn.Module,  # noqa: ARG001 -- transformers passes it
+    module: nn.Module,
     query: Tensor,
     key: Tensor,
     value: Tensor,
@@ -27,6 +29,7 @@ def segment_attention(
     sliding_window: int | None = None,
     softcap: float | None = None,
     segments: Segments | None = None,
+    tape: Tape | None = None,
     **_others: object,
 ) -> tuple[Tensor, None]:
     """Causal attention inside each sample of one row; query is [1, H, L, D], the result [1, L, H, D].
@@ -38,6 +41,8 @@ def segment_attention(
     if segments is None:
         raise ValueError("the model does not pass the samples' boundaries to its attention")
     scale = query.shape[-1] ** -0.5 if scaling is None else scaling
+    if tape is not None:
+        tape.take_heads(module, Heads(query[0], key[0], scale, sliding_window))
     parts = []
     for group in segments.groups:
         padded = [group.pad(row[0]) for row in (query, key, value)]

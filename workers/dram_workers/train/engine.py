@@ -113,9 +113,9 @@ class Engine:
         finally:
             self._engine.train()
 
-    def losses(self, *inputs: object) -> tuple[Tensor, Tensor, Tensor]:
+    def losses(self, *inputs: object) -> tuple[Tensor, dict[str, Tensor]]:
         """Run the module on a micro-batch."""
-        losses: tuple[Tensor, Tensor, Tensor] = self._engine(*inputs)
+        losses: tuple[Tensor, dict[str, Tensor]] = self._engine(*inputs)
         return losses
 
     def backward(self, loss: Tensor) -> None:

@@ -1,18 +1,18 @@
-"""What chosen layers of a model hold: their hidden states at the targets, and what their attention maps are made of.
+"""The layers of student and teacher that are compared, and how their states are taken while a model runs."""
 
-Legend as in `losses.maps`; D width of the model.
-"""
-
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from typing import Any
 
-import torch
 from torch import Tensor, nn
 from transformers import PreTrainedModel
 
+from dram_workers.errors import BadInput, WorkerReason
+from dram_workers.layers import kept_layers
+from dram_workers.stages import LayerPair, TrainIdentity
 from dram_workers.train.losses.maps import Heads
+from dram_workers.train.losses.terms import States
 
 
 @dataclass(frozen=True)
@@ -22,14 +22,57 @@ class Layers:
     hidden: tuple[int, ...] = ()
     attention: tuple[int, ...] = ()
 
+    def __bool__(self) -> bool:
+        return bool(self.hidden or self.attention)
+
+
+@dataclass(frozen=True)
+class LayerMap:
+    """Which layers of the two models are compared, pair by pair."""
+
+    student: Layers = Layers()
+    teacher: Layers = Layers()
+
+    @classmethod
+    def of(cls, identity: TrainIdentity, student_layers: int, teacher_layers: int) -> "LayerMap":
+        """What the job asks for; BadInput when it names a layer that a model does not have."""
+        chosen: list[tuple[LayerPair, ...]] = []
+        for field_name, wanted in (("hiddenStates", identity.hidden_states), ("attention", identity.attention)):
+            pairs = () if wanted is None else (wanted.layers or even_pairs(student_layers, teacher_layers))
+            _check(pairs, student_layers, teacher_layers, f"spec.objective.{field_name}.layers")
+            chosen.append(pairs)
+        student, teacher = (
+            Layers(*(tuple(getattr(pair, side) for pair in pairs) for pairs in chosen))
+            for side in ("student", "teacher")
+        )
+        return cls(student, teacher)
+
+
+def even_pairs(student_layers: int, teacher_layers: int) -> tuple[LayerPair, ...]:
+    """Every layer of the shallower model with an evenly spaced one of the deeper: for a cut, those that were kept."""
+    count = min(student_layers, teacher_layers)
+    pairs = zip(kept_layers(student_layers, count), kept_layers(teacher_layers, count), strict=True)
+    return tuple(LayerPair(student=ours, teacher=theirs) for ours, theirs in pairs)
+
+
+def _check(pairs: Sequence[LayerPair], student_layers: int, teacher_layers: int, where: str) -> None:
+    for side, count in (("student", student_layers), ("teacher", teacher_layers)):
+        highest = max((getattr(pair, side) for pair in pairs), default=0)
+        if highest >= count:
+            raise BadInput(
+                WorkerReason.TOO_MANY_LAYERS,
+                f"layer {highest} of the {side} is to be compared, which has layers 0 to {count - 1}",
+                field=where,
+                remedy="name layers that both models have, or leave the list out for an even map",
+            )
+
 
 @dataclass
 class Tape:
     """What one call of a model leaves behind."""
 
     layers: Layers
-    targets_N: Tensor
-    hidden_ND: dict[int, Tensor] = field(default_factory=dict)
+    hidden: dict[int, Tensor] = field(default_factory=dict)
     heads: dict[int, Heads] = field(default_factory=dict)
 
     def take_heads(self, module: nn.Module, heads: Heads) -> None:
@@ -38,57 +81,28 @@ class Tape:
         if number in self.layers.attention:
             self.heads[number] = heads
 
-    def states(self) -> "States":
-        """What was kept, in the order of the layers; KeyError for a layer that did not pass by."""
+    def states(self) -> States:
+        """What was kept, in the order of the layers; KeyError for a layer that did not come by."""
         return States(
-            tuple(self.hidden_ND[number] for number in self.layers.hidden),
+            tuple(self.hidden[number] for number in self.layers.hidden),
             tuple(self.heads[number] for number in self.layers.attention),
         )
 
 
-@dataclass(frozen=True)
-class States:
-    """Hidden states and heads of the chosen layers, in their order."""
-
-    hidden_ND: tuple[Tensor, ...] = ()
-    heads: tuple[Heads, ...] = ()
-
-    @property
-    def nbytes(self) -> int:
-        """Memory that they take."""
-        tensors = [*self.hidden_ND, *(part for heads in self.heads for part in (heads.query_HLA, heads.key_KLA))]
-        return sum(tensor.nbytes for tensor in tensors)
-
-    @classmethod
-    def joined(cls, samples: list["States"]) -> "States":
-        """Those of several samples as those of the row that they are packed into."""
-        hidden = tuple(torch.cat(parts) for parts in zip(*(sample.hidden_ND for sample in samples), strict=True))
-        heads = tuple(
-            Heads(
-                torch.cat([part.query_HLA for part in parts], dim=1),
-                torch.cat([part.key_KLA for part in parts], dim=1),
-                parts[0].scale,
-                parts[0].window,
-            )
-            for parts in zip(*(sample.heads for sample in samples), strict=True)
-        )
-        return cls(hidden, heads)
-
-
 @contextmanager
 def taped(model: PreTrainedModel, layers: Layers, targets_N: Tensor) -> Iterator[Tape]:
-    """Let the layers' outputs at the targets be kept while the model is called with `tape=`."""
-    tape = Tape(layers, targets_N)
-    stack = layer_stack(model) if layers.hidden else ()
+    """Take the layers' outputs at the targets, and heads where the model is called with `tape=`."""
+    tape = Tape(layers)
 
     def keep(number: int) -> Any:
         def hook(_module: nn.Module, _inputs: Any, output: Any) -> None:
             states_RLD = output if isinstance(output, Tensor) else output[0]
-            tape.hidden_ND[number] = states_RLD.flatten(0, 1).index_select(0, targets_N)
+            tape.hidden[number] = states_RLD.flatten(0, 1).index_select(0, targets_N)
 
         return hook
 
-    handles = [stack[number].register_forward_hook(keep(number)) for number in set(layers.hidden)]
+    stack = layer_stack(model)[1] if layers.hidden else ()
+    handles = [stack[number].register_forward_hook(keep(number)) for number in sorted(set(layers.hidden))]
     try:
         yield tape
     finally:
@@ -96,12 +110,16 @@ def taped(model: PreTrainedModel, layers: Layers, targets_N: Tensor) -> Iterator
             handle.remove()
 
 
-def layer_stack(model: PreTrainedModel) -> nn.ModuleList:
-    """The model's layers, one after the other."""
+def layer_stack(model: PreTrainedModel) -> tuple[str, nn.ModuleList]:
+    """The name of the model's layers and themselves, one after the other; BadInput when it has no such list."""
     count = model.config.num_hidden_layers
-    found = [
-        (name, part) for name, part in model.named_modules() if isinstance(part, nn.ModuleList) and len(part) == count
-    ]
+    parts = model.named_modules()
+    found = [(name, part) for name, part in parts if isinstance(part, nn.ModuleList) and len(part) == count]
     if not found:
-        raise ValueError(f"{type(model).__name__} has no stack of {count} layers")
-    return min(found, key=lambda item: len(item[0]))[1]
+        raise BadInput(
+            WorkerReason.UNSUPPORTED_MODEL,
+            f"{type(model).__name__} has no stack of {count} layers to cut or to compare",
+            field="spec.student",
+            remedy="name a student of its own by spec.student.uri, and leave out hiddenStates and attention",
+        )
+    return min(found, key=lambda item: len(item[0]))

@@ -32,23 +32,24 @@ def learn(run: Run, step: int, samples: tuple[int, ...]) -> tuple[Row, bool]:
     objective = run.objective(step, samples)
     run.engine.frozen = step < run.config.identity.freeze_embeddings_steps
     run.engine.loss_scale = run.scale.value
-    soft, hard, losses = 0.0, 0.0, defaultdict[int, float](float)
+    sums, losses = defaultdict[str, float](float), defaultdict[int, float](float)
     for batch in run.micro_batches(samples):
         target = run.teacher.target(batch, objective.temperature)
-        total, soft_N, hard_N = run.engine.losses(batch, target, objective)
+        total, terms_N = run.engine.losses(batch, target, objective)
         run.engine.backward(total)
-        soft, hard = soft + float(soft_N.double().sum()), hard + float(hard_N.double().sum())
-        add_by_sample(losses, batch, soft_N + hard_N)
+        for name, term_N in terms_N.items():
+            sums[name] += float(term_N.double().sum())
+            add_by_sample(losses, batch, term_N)
 
-    soft, hard, stopping = run.agree(soft, hard)
     targets = objective.normalizer * run.world * run.scale.value
-    soft, hard = soft / targets, hard / targets
-    loss = objective.alpha * soft + (1 - objective.alpha) * hard
+    summed, stopping = run.agree(sums)
+    terms = {name: value / targets for name, value in summed.items()}
+    loss = sum(objective.weights[name] * value for name, value in terms.items())
     if not math.isfinite(loss):
         raise broken(run, step, "loss", {sample for sample, value in losses.items() if not math.isfinite(value)})
     learning_rate = run.learning_rate(step)
     norm = run.engine.step(learning_rate)
-    terms = {"loss": loss, "soft": soft, "hard": hard, "targets": targets}
+    terms |= {"loss": loss, "targets": targets}
     if math.isfinite(norm):
         terms["gradNorm"] = norm
     elif run.scale.shrinkable:
@@ -56,6 +57,7 @@ def learn(run: Run, step: int, samples: tuple[int, ...]) -> tuple[Row, bool]:
     else:
         raise broken(run, step, "gradient", set(samples))
     schedules = {"alpha": objective.alpha, "temperature": objective.temperature, "learningRate": learning_rate}
+    schedules |= {f"{name}Weight": objective.weights[name] for name in ("hidden", "attention") if name in terms}
     return {"step": step + 1, **terms, **schedules, **run.scale.shown}, stopping
 
 

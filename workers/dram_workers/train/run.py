@@ -2,7 +2,7 @@
 
 import time
 import zlib
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
 from itertools import chain
 from pathlib import Path
@@ -76,9 +76,14 @@ class Run:
         """
         identity, total = self.config.identity, self.plan.total_steps
         targets = sum(int(self.dataset[sample].loss_mask[1:].sum()) for sample in samples)
+        hidden, attention = identity.hidden_states, identity.attention
         return Objective(
             temperature=value_at(identity.temperature, step, total),
             alpha=value_at(identity.alpha, step, total),
+            divergence=identity.divergence,
+            hidden_weight=value_at(hidden.weight, step, total) if hidden else 0.0,
+            hidden_kind=hidden.loss if hidden else "MSE",
+            attention_weight=value_at(attention.weight, step, total) if attention else 0.0,
             normalizer=targets / self.world / self.scale.value,
             tile_bytes=self.config.execution.loss_tile_bytes,
             compute=COMPUTE[identity.precision],
@@ -94,13 +99,13 @@ class Run:
         for share in spread(samples, self.dataset.lengths, self.world, limit)[self.rank]:
             yield lay_out(self.dataset, share, packed=self.config.identity.packing).to(self.engine.device)
 
-    def agree(self, soft: float, hard: float) -> tuple[float, float, bool]:
+    def agree(self, sums: Mapping[str, float]) -> tuple[dict[str, float], bool]:
         """Sums of the loss terms over all ranks, and whether any of them is to stop: one small all-reduce a step."""
-        shared = torch.tensor([soft, hard, float(self.stop_file.exists())], dtype=torch.float64)
+        shared = torch.tensor([*sums.values(), float(self.stop_file.exists())], dtype=torch.float64)
         on_device = shared.to(self.engine.device)
         distributed.all_reduce(on_device)
-        soft_sum, hard_sum, stops = on_device.tolist()
-        return soft_sum, hard_sum, stops > 0
+        *summed, stops = on_device.tolist()
+        return dict(zip(sums, summed, strict=True)), stops > 0
 
     def validate(self, step: int) -> Row:
         """Figures of the validation that is due after `step` steps; none when none is."""

@@ -18,9 +18,10 @@ from dram_workers.train.attention import SEGMENTS
 from dram_workers.train.batches import Draw, Plan
 from dram_workers.train.board import Board
 from dram_workers.train.checkpoint import Checkpoint, Checkpoints, as_lines
-from dram_workers.train.distiller import Distiller, Teacher, check_projection
+from dram_workers.train.distiller import Distiller, Teacher, check_layers, check_projection, width_of
 from dram_workers.train.engine import Engine, initialize_process_group
 from dram_workers.train.gang import Gang, Task, TrainOutcome
+from dram_workers.train.intermediate import LayerMap
 from dram_workers.train.loop import train
 from dram_workers.train.losses import Objective
 from dram_workers.train.partition import local_elements, partition, partitions
@@ -51,7 +52,10 @@ def distill(task: Task, gang: Gang) -> TrainOutcome | None:
     store = open_store(execution.store, execution.mounts)
     checkpoints = Checkpoints(store, config.key, config.attempt, execution.checkpoints_kept)
     found = checkpoints.latest(work / f"resume-{rank}") if plan.total_steps else None
-    module = Distiller(student)
+    layers = LayerMap.of(identity, student.config.num_hidden_layers, teacher.config.num_hidden_layers)
+    check_layers(student, layers.student, packed=identity.packing, field="spec.student")
+    check_layers(teacher, layers.teacher, packed=identity.packing, field="spec.teacher")
+    module = Distiller(student, layers, width_of(teacher))
     rows, step = _resume(module, found)
     facts: Facts = {}
     if step < plan.total_steps and not Standing.over(rows, identity.patience).ended:
@@ -61,7 +65,7 @@ def distill(task: Task, gang: Gang) -> TrainOutcome | None:
             partition(teacher, execution.deepspeed, device)
         else:
             torch.nn.Module.to(teacher, device)
-        frozen = Teacher(teacher, dataset, packed=identity.packing, together=spread_out)
+        frozen = Teacher(teacher, dataset, packed=identity.packing, together=spread_out, layers=layers.teacher)
         board = Board(store, f"{stage_folder(config.kind, config.key)}/tensorboard", config.attempt, step)
         with open_reporter(config) as reporter:
             run = Run(
@@ -237,7 +241,8 @@ def _write(
 ) -> TrainOutcome:
     """The student's folder; everything in it is the same whenever the training is repeated."""
     folder = Path(task.work) / "student"
-    own = {name.removeprefix("student."): value for name, value in weights.items()}
+    prefix = "student."
+    own = {name.removeprefix(prefix): value for name, value in weights.items() if name.startswith(prefix)}
     parameters = sum(value.numel() for value in own.values())
     tokenizer = Path(task.inputs.get("student", task.inputs["teacher"]))
     save_student(student, own, tokenizer, folder)
@@ -248,7 +253,7 @@ def _write(
         "tokens": int(sum(row["tokens"] for row in rows)),
         "samples": int(sum(row["samples"] for row in rows)),
         "parameters": parameters,
-        **{name: last[name] for name in ("loss", "soft", "hard") if name in last},
+        **{name: last[name] for name in ("loss", "soft", "hard", "hidden", "attention") if name in last},
         **told,
     }
     (folder / FACTS).write_bytes(canonical_json(recipe))

@@ -4,11 +4,11 @@ import shutil
 from pathlib import Path
 
 import torch
-from torch import Tensor, nn
+from torch import Tensor
 from transformers import AutoModelForCausalLM, PreTrainedModel
 
-from dram_workers.errors import BadInput, WorkerReason
 from dram_workers.layers import cut_config, kept_layers
+from dram_workers.train.intermediate import layer_stack
 
 TOKENIZER_FILES = (
     "tokenizer.json",
@@ -31,7 +31,7 @@ def cut_from(teacher: PreTrainedModel, layers: int, attention: str) -> PreTraine
         dtype=torch.float32,
         attn_implementation=attention,
     )
-    stack = _layer_stack(teacher, total)
+    stack, _ = layer_stack(teacher)
     weights: dict[str, Tensor] = {}
     for name, value in teacher.state_dict().items():
         inside, _, rest = name.removeprefix(f"{stack}.").partition(".")
@@ -42,19 +42,6 @@ def cut_from(teacher: PreTrainedModel, layers: int, attention: str) -> PreTraine
     student.load_state_dict(weights, strict=True)
     student.generation_config = teacher.generation_config
     return student
-
-
-def _layer_stack(model: PreTrainedModel, layers: int) -> str:
-    found = [name for name, part in model.named_modules() if isinstance(part, nn.ModuleList) and len(part) == layers]
-    if not found:
-        raise BadInput(
-            WorkerReason.UNSUPPORTED_MODEL,
-            f"{type(model).__name__} has no stack of {layers} layers to cut",
-            field="spec.student.fromTeacher.layers",
-            remedy="name a student of its own by spec.student.uri",
-        )
-    shortest: str = min(found, key=len)
-    return shortest
 
 
 def save_student(student: PreTrainedModel, weights: dict[str, Tensor], tokenizer: Path, folder: Path) -> None:

@@ -93,7 +93,8 @@ class Validator:
             for share in spread(everything, self._dataset.lengths, world, self._limit)[rank]:
                 batch = lay_out(self._dataset, share, packed=self._packed).to(engine.device)
                 target = self._teacher.target(batch, self._objective.temperature) if self._teacher else None
-                _, soft_N, hard_N = engine.losses(batch, target, self._objective)
+                _, terms_N = engine.losses(batch, target, self._objective)
+                soft_N, hard_N = terms_N["soft"], terms_N["hard"]
                 sums += torch.stack(
                     [soft_N.double().sum(), hard_N.double().sum(), soft_N.new_tensor(len(soft_N))]
                 ).cpu()

@@ -41,7 +41,7 @@ def spread_as_the_student(problem: Problem, target: TopK, temperature: float) ->
     return tail_NV.scatter(1, target.ids_NK, target.logprobs_NK)
 
 
-TILE = 101 * 8 * (5 + 4)
+TILE = 101 * 8 * (5 + 4) * 8 // 7 + 1
 
 
 @pytest.mark.parametrize(("temperature", "alpha"), [(1.0, 0.5), (2.0, 0.7), (1.0, 1.0)])

@@ -12,7 +12,7 @@ from dram_workers.stages import Divergence
 from dram_workers.train.losses import Objective, distillation_loss
 from tests.workers.train.losses.problem import a_problem, dense_loss, errors, in_double
 
-SMALL_TILES = 101 * 8 * (2 * 5 + 4)
+SMALL_TILES = 101 * 8 * (2 * 5 + 4) * 8 // 7 + 1
 """Five rows of float64, with a chunk of one row."""
 
 
@@ -138,7 +138,7 @@ def test_tiles_and_micro_batches_do_not_matter(
     problem = a_problem(seed=seed)
     objective = Objective(temperature, 0.6, 37.0, divergence=divergence)
     whole = problem.loss(objective)
-    tiled = replace(objective, tile_bytes=101 * 8 * (2 * rows + 4))
+    tiled = replace(objective, tile_bytes=101 * 8 * (2 * rows + 4) * 8 // 7 + 1)
     parts = [problem.rows(0, cut).loss(tiled).total, problem.rows(cut, 37).loss(tiled).total]
     split = parts[0] + parts[1]
     torch.testing.assert_close(split, whole.total, rtol=1e-10, atol=0)

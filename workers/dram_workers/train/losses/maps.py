@@ -23,6 +23,14 @@ class Heads:
     window: int | None = None
     """Tokens that a token sees, itself included; None is all before it."""
 
+    @classmethod
+    def joined(cls, samples: tuple["Heads", ...]) -> "Heads":
+        """Those of several samples as those of the row that they are packed into."""
+        queries, keys = (
+            torch.cat(parts, dim=1) for parts in zip(*((one.query_HLA, one.key_KLA) for one in samples), strict=True)
+        )
+        return cls(queries, keys, samples[0].scale, samples[0].window)
+
 
 def map_divergence(student: Heads, teacher: Heads, segments: Segments, targets_N: Tensor) -> tuple[Tensor, Tensor]:
     """KL(teacher || student) of the maps: its sum with a gradient, and by target token, [N], without one.

@@ -5,11 +5,13 @@ keeps.
 """
 
 from dataclasses import dataclass, field
+from typing import Literal
 
 import torch
 from torch import Tensor
 
 from dram_workers.stages import Divergence
+from dram_workers.train.losses.maps import Heads
 
 MIB = 1024 * 1024
 
@@ -26,11 +28,36 @@ class Projection:
 
 
 @dataclass(frozen=True)
+class States:
+    """What chosen layers of a model hold for a micro-batch, layer by layer."""
+
+    hidden: tuple[Tensor, ...] = ()
+    """Outputs at the targets, each [N, D]."""
+    heads: tuple[Heads, ...] = ()
+    """What the attention maps of all tokens are made of."""
+
+    @property
+    def nbytes(self) -> int:
+        """Memory that they take."""
+        parts = [part for heads in self.heads for part in (heads.query_HLA, heads.key_KLA)]
+        return sum(tensor.nbytes for tensor in (*self.hidden, *parts))
+
+    @classmethod
+    def joined(cls, samples: list["States"]) -> "States":
+        """Those of several samples as those of the row that they are packed into."""
+        hidden = tuple(torch.cat(parts) for parts in zip(*(sample.hidden for sample in samples), strict=True))
+        heads = tuple(Heads.joined(parts) for parts in zip(*(sample.heads for sample in samples), strict=True))
+        return cls(hidden, heads)
+
+
+@dataclass(frozen=True)
 class TeacherStates:
     """A teacher at hand: its logits are formed from its hidden states tile by tile."""
 
     projection: Projection
     hidden_NE: Tensor
+    states: States | None = None
+    """What layers between hold, where they are compared."""
 
 
 @dataclass(frozen=True)
@@ -67,6 +94,15 @@ class Objective:
     compute: torch.dtype | None = None
     """Type of the matrix products; None is that of the student's head. Sums and softmaxes stay in at least FP32."""
     divergence: Divergence = field(default_factory=Divergence)
+    hidden_weight: float = 0.0
+    hidden_kind: Literal["MSE", "Cosine"] = "MSE"
+    attention_weight: float = 0.0
+
+    @property
+    def weights(self) -> dict[str, float]:
+        """Weight of each term in the loss."""
+        soft = {"soft": self.alpha, "hard": 1 - self.alpha}
+        return {**soft, "hidden": self.hidden_weight, "attention": self.attention_weight}
 
 
 @dataclass(frozen=True)

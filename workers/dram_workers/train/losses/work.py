@@ -33,14 +33,16 @@ class Work:
         """Divide the budget; ValueError when it does not hold one row."""
         rows_V, width = student.weight_VD.shape
         sums = torch.float64 if student.weight_VD.dtype == torch.float64 else torch.float32
-        row_bytes, budget = rows_V * sums.itemsize, objective.tile_bytes
+        row_bytes = rows_V * sums.itemsize
         online = isinstance(target, TeacherStates)
+        # An eighth is left for what the matrix products need themselves.
+        budget = objective.tile_bytes * 7 // 8
         scratches, tiles = (3 if student.softcap is None else 4), (2 if online else 1)
         chunk = min(max(1, budget // 16 // row_bytes), max(1, len(hidden_ND)))
         rows = min((budget // row_bytes - scratches * chunk) // tiles, max(1, len(hidden_ND)))
         if rows < 1:
             needed = (scratches + tiles) * row_bytes
-            raise ValueError(f"a row of the loss needs {needed} bytes, a tile of {budget} is too small")
+            raise ValueError(f"a row of the loss needs {needed} bytes, a tile of {objective.tile_bytes} is too small")
 
         def made(count: int, size: int) -> Tensor:
             return hidden_ND.new_empty((count, size), dtype=sums)
