@@ -67,7 +67,8 @@ def _probe(kind: str, divergence: Any) -> dict[str, float]:
         if kind == "tiled":
             target = TeacherStates(Projection(teacher_weight), teacher_hidden)
             return distillation_loss(Projection(weight), hidden, target, labels, objective).total
-        return dense(divergence, hidden @ weight.T, teacher_hidden @ teacher_weight.T, labels)
+        total: torch.Tensor = dense(divergence, hidden @ weight.T, teacher_hidden @ teacher_weight.T, labels)
+        return total
 
     torch.randn(512, 512) @ torch.randn(512, 512)
     seconds, extra, total, cpu = [], [], 0.0, time.process_time()

@@ -75,7 +75,7 @@ def main(folder: Path) -> None:
     """Measure and print."""
     torch.manual_seed(0)
     tokenizer = AutoTokenizer.from_pretrained(folder)
-    teacher: Any = AutoModelForCausalLM.from_pretrained(folder, dtype=torch.float32).eval()
+    teacher: Any = AutoModelForCausalLM.from_pretrained(folder, dtype=torch.float32)
     rows = [_answered(tokenizer, teacher, json.loads(line)["messages"]) for line in _questions()]
     student: Any = cut_from(teacher, STUDENT_LAYERS, "sdpa")
     head_VD = teacher.lm_head.weight.detach()
@@ -84,7 +84,8 @@ def main(folder: Path) -> None:
         if step in STEPS:
             with torch.no_grad():
                 pairs = [(_logits(student, row), _logits(teacher, row)) for row in rows]
-            measured = compare(*(torch.cat(side) for side in zip(*pairs, strict=True)), head_VD)
+            ours_NV, theirs_NV = (torch.cat(side) for side in zip(*pairs, strict=True))
+            measured = compare(ours_NV, theirs_NV, head_VD)
             for figures in measured:
                 print(f"step {step:3d}  T {figures[0]:.1f}  k {figures[1]:4d}  tail {figures[2]:6.1%}  "  # noqa: T201
                       f"{figures[3]:12s}  cosine {figures[4]:.3f}  norm {figures[5]:.2f}", flush=True)  # fmt: skip

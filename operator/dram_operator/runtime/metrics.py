@@ -15,7 +15,7 @@ OBJECT = ["namespace", "name"]
 RECONCILE_BUCKETS = (0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1, 2.5, 10)
 """Seconds: a reconcile without a write takes about 1 ms, one with three writes about 20 ms."""
 
-LOSS_TERMS = {"loss": "total", "soft": "soft", "hard": "hard"}
+LOSS_TERMS = {"loss": "total", "soft": "soft", "hard": "hard", "hidden": "hidden", "attention": "attention"}
 """The figures that training reports, as values of the label `term`."""
 
 

@@ -6,7 +6,9 @@ from typing import Any
 
 import pytest
 import torch
-from torch import Tensor
+from torch import Tensor, nn
+from transformers import PreTrainedModel
+from transformers.models.llama.modeling_llama import LlamaRMSNorm
 
 from dram_workers.data.dataset import Dataset
 from dram_workers.stages import AttentionMaps, Divergence, HiddenStates
@@ -65,9 +67,20 @@ class Step:
             batch = lay_out(self.dataset, part, packed=packed)
             total, _ = self.distiller(batch, self.target(batch), self.objective)
             loss += total.detach().double()
-            found = torch.autograd.grad(total, parameters, allow_unused=True)
-            sums = [given if grad is None else given + grad for given, grad in zip(sums, found, strict=True)]
+            found = torch.autograd.grad(total, parameters, materialize_grads=True)
+            sums = [given + grad for given, grad in zip(sums, found, strict=True)]
         return loss, sums
+
+
+def with_exact_norms(model: PreTrainedModel) -> PreTrainedModel:
+    """Llama's norms round to FP32 in every precision, which would hide the ninth digit of everything else."""
+    for parent in list(model.modules()):
+        for name, norm in list(parent.named_children()):
+            if isinstance(norm, LlamaRMSNorm):
+                exact = nn.RMSNorm(norm.weight.shape, eps=norm.variance_epsilon, dtype=norm.weight.dtype)
+                exact.weight = norm.weight
+                setattr(parent, name, exact)
+    return model
 
 
 Make = Callable[..., Step]
@@ -84,7 +97,7 @@ def make(tmp_path_factory: pytest.TempPathFactory) -> Make:
 
     def made(name: str, dtype: torch.dtype, *, packed: bool = True, **more: Any) -> Step:
         attention = SEGMENTS if packed else "sdpa"
-        models = [load_model(path, dtype, "f", attention=attention) for path in (student, teacher)]
+        models = [with_exact_norms(load_model(path, dtype, "f", attention=attention)) for path in (student, teacher)]
         objective = replace(OBJECTIVES[name], **more)
         asked = {
             "hidden_states": HiddenStates() if objective.hidden_weight else None,

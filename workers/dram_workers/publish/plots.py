@@ -34,6 +34,10 @@ SCHEDULES = frozenset({"alpha", "temperature", "learningRate", "gradNorm", "loss
 NAMES = {
     "soft": "soft targets (T² × divergence)",
     "hard": "hard labels (cross-entropy)",
+    "hidden": "hidden states",
+    "attention": "attention maps",
+    "hiddenWeight": "weight of hidden states",
+    "attentionWeight": "weight of attention maps",
     "learningRate": "learning rate",
     "gradNorm": "gradient norm",
     "lossScale": "loss scale",

@@ -18,7 +18,8 @@ def states(dtype: torch.dtype, count: int = 2) -> tuple[Tensor, ...]:
 def defined(ours_ND: Tensor, theirs_ND: Tensor, kind: str) -> Tensor:
     if kind == "MSE":
         return (ours_ND - theirs_ND).pow(2).sum(-1) / theirs_ND.pow(2).sum(-1)
-    return 1 - (ours_ND * theirs_ND).sum(-1) / (ours_ND.norm(dim=-1) * theirs_ND.norm(dim=-1))
+    norms_N = ours_ND.pow(2).sum(-1).sqrt() * theirs_ND.pow(2).sum(-1).sqrt()
+    return 1 - (ours_ND * theirs_ND).sum(-1) / norms_N
 
 
 @pytest.mark.parametrize("kind", ["MSE", "Cosine"])

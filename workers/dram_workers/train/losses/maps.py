@@ -62,8 +62,9 @@ class _Formed(torch.autograd.Function):
             loss_N = _by_token(ours, teacher, segments).index_select(0, targets_N)
             total = loss_N.sum()
             ctx.save_for_backward(*torch.autograd.grad(total, leaves))
-        ctx.mark_non_differentiable(loss_N)
-        return total.detach(), loss_N.detach()
+        by_token_N = loss_N.detach()
+        ctx.mark_non_differentiable(by_token_N)
+        return total.detach(), by_token_N
 
     @staticmethod
     def backward(ctx: Any, *grads: Tensor) -> tuple[Tensor | None, ...]:
