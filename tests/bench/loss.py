@@ -53,7 +53,7 @@ def _probe(kind: str, divergence: Any) -> dict[str, float]:
     """Peak memory above what was there before and the gradients, and the best time."""
     import torch
 
-    from dram_workers.stages import Divergence
+    from dram_workers.objective import Divergence
     from dram_workers.train.losses import Objective, Projection, TeacherStates, distillation_loss
 
     torch.manual_seed(0)

@@ -64,6 +64,8 @@ class WorkerReason(StrEnum):
     """The model has pickled weights or code of its own; only safetensors are read."""
     UNSUPPORTED_MODEL = "UnsupportedModel"
     """The architecture is not one that this stage can handle."""
+    CACHE_UNFAITHFUL = "CacheUnfaithful"
+    """At this temperature the gradient from the cached logits is not that of the teacher."""
     TOO_MANY_LAYERS = "TooManyLayers"
     """The student asks for more layers than the teacher has."""
     RESERVED_DEEPSPEED_KEY = "ReservedDeepSpeedKey"

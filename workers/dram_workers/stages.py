@@ -12,7 +12,9 @@ from typing import Annotated, Any, Literal
 
 from pydantic import Field, TypeAdapter
 
+from dram_workers.deepspeed_settings import DeepSpeedSettings
 from dram_workers.model import Model
+from dram_workers.objective import AttentionMaps, Divergence, HiddenStates, Schedule
 from dram_workers.results import GateRow
 
 
@@ -23,6 +25,7 @@ class StageKind(StrEnum):
     PREFLIGHT = "preflight"
     SYNTHESIZE = "synthesize"
     DATA = "data"
+    TEACH = "teach"
     TRAIN = "train"
     EXPORT = "export"
     EVALUATE = "evaluate"
@@ -206,66 +209,36 @@ class DataConfig(_Config):
     execution: DataExecution
 
 
-# train
+# teach
 
 
-class Schedule(Model):
-    """A value over the steps: `start` at the first step, `end` at the last."""
+class TeachIdentity(Model):
+    """The teacher's logits for every target token of the train split.
 
-    start: Annotated[float, Field(ge=0, le=100)]
-    """Value at the first step."""
-    end: Annotated[float, Field(ge=0, le=100)]
-    """Value at the last step; Constant needs the same as start."""
-    schedule: Literal["Constant", "Linear", "Cosine"] = "Constant"
-    """How the value goes from start to end."""
-
-
-class Divergence(Model):
-    """How the student's distribution q is compared with the teacher's p."""
-
-    type: Literal["ForwardKL", "ReverseKL", "JSD"] = "ForwardKL"
-    """ForwardKL: KL(p || q), covers all that the teacher might say. ReverseKL: KL(q || p), keeps to what the teacher is
-    sure of. JSD: beta KL(p || m) + (1 - beta) KL(q || m) with m = beta p + (1 - beta) q, between the two."""
-    beta: Annotated[float, Field(gt=0, lt=1)] | None = None
-    """Teacher's share of m, for JSD only; 0.5 where absent. Near 0 it leans to ForwardKL, near 1 to ReverseKL."""
-
-    @property
-    def weight(self) -> float:
-        """Beta, with its default."""
-        return 0.5 if self.beta is None else self.beta
-
-
-class LayerPair(Model):
-    """A layer of the student and the teacher's layer that it follows; both are counted from 0."""
-
-    student: Annotated[int, Field(ge=0, le=511)]
-    """The student's layer."""
-    teacher: Annotated[int, Field(ge=0, le=511)]
-    """The teacher's layer."""
-
-
-class HiddenStates(Model):
-    """Compare what layers of the two models put out. Where widths differ, a projection is learned beside the student."""
-
-    weight: Schedule = Schedule(start=0.1, end=0.1)
-    """Weight of this term in the loss, over the steps."""
-    loss: Literal["MSE", "Cosine"] = "MSE"
-    """MSE: squared distance as a share of the teacher's own square. Cosine: 1 - cosine."""
-    layers: Annotated[tuple[LayerPair, ...], Field(max_length=512)] = ()
-    """Pairs of layers; empty takes every layer of the shallower model with evenly spaced ones of the deeper, which for a
-    student cut from the teacher are the kept ones."""
-
-
-class AttentionMaps(Model):
-    """Compare where layers of the two models attend: the divergence of the student's attention maps from the teacher's.
-
-    Needs dataset.packing.
+    Inputs `teacher`, `tokenizer`, `dataset`, `student`?; output `logits`, a folder with `logits.json`, which names shards
+    below `cache/teacher/`. Shards do not depend on this stage's key: a job with another dataset finds the samples that both have.
     """
 
-    weight: Schedule = Schedule(start=0.1, end=0.1)
-    """Weight of this term in the loss, over the steps."""
-    layers: Annotated[tuple[LayerPair, ...], Field(max_length=512)] = ()
-    """Pairs of layers, as in hiddenStates."""
+    top_k: int = 64
+    """Tokens kept for each target; the others are kept as the sum of their probabilities."""
+    temperature: float = 1.0
+    precision: Literal["BF16", "FP16", "FP32"] = "BF16"
+    """Arithmetic of the teacher."""
+    packing: bool = True
+    """Which attention the teacher runs with, as in training."""
+    layers: int | None = None
+    """The student's layers where it is cut from the teacher; only a temperature other than 1 asks for them."""
+
+
+class TeachConfig(_Config):
+    """What the `teach` stage reads."""
+
+    kind: Literal[StageKind.TEACH] = StageKind.TEACH
+    identity: TeachIdentity
+    execution: TeacherExecution
+
+
+# train
 
 
 class TrainIdentity(Model):
@@ -304,40 +277,6 @@ class TrainIdentity(Model):
     patience: int | None = None
     """Validations in a row without a better one that end the training."""
     seed: int = 0
-
-
-OWNED_DEEPSPEED_KEYS: dict[str, tuple[str, str]] = {
-    "optimizer": ("object", "spec.training.learningRate, weightDecay and betas"),
-    "scheduler": ("object", "spec.training.learningRateSchedule and warmupSteps"),
-    "train_batch_size": ("integer", "spec.training.batchTokens"),
-    "train_micro_batch_size_per_gpu": ("integer", "spec.training.batchTokens"),
-    "gradient_accumulation_steps": ("integer", "spec.training.batchTokens"),
-    "gradient_clipping": ("number", "spec.training.gradientClipping"),
-    "zero_optimization": ("object", "spec.training.deepspeed.zeroStage and offload"),
-    "zero_allow_untested_optimizer": ("boolean", "nothing: the optimizer is AdamW"),
-    "fp16": ("object", "spec.training.precision"),
-    "bf16": ("object", "spec.training.precision"),
-    "amp": ("object", "spec.training.precision"),
-    "torch_autocast": ("object", "spec.training.precision"),
-    "data_types": ("object", "spec.training.precision"),
-    "checkpoint": ("object", "spec.training.checkpoint"),
-    "elasticity": ("object", "spec.training.workers"),
-    "tensor_parallel": ("object", "spec.training.workers"),
-    "data_efficiency": ("object", "spec.dataset"),
-    "curriculum_learning": ("object", "spec.dataset"),
-    "progressive_layer_drop": ("object", "spec.student"),
-    "compression_training": ("object", "spec.exports"),
-    "autotuning": ("object", "nothing: a tuned run could not be reproduced"),
-}
-"""Keys of DeepSpeed's configuration that Dram sets or rules out: their JSON type, and what to use instead."""
-
-
-class DeepSpeedSettings(Model):
-    """What is passed to DeepSpeed; `config` may hold only keys that Dram does not own."""
-
-    zero_stage: Literal[0, 1, 2, 3] = 1
-    offload: Literal["None", "Optimizer", "OptimizerAndParameters"] = "None"
-    config: dict[str, Any] = {}
 
 
 class TrainExecution(Execution):
@@ -512,6 +451,7 @@ StageConfig = Annotated[
     | PreflightConfig
     | SynthesizeConfig
     | DataConfig
+    | TeachConfig
     | TrainConfig
     | ExportConfig
     | EvaluateConfig

@@ -70,7 +70,7 @@ class StageResources(Model):
     train: Resources | None = None
     """Training pods."""
     synthesize: Resources | None = None
-    """The pod in which the teacher writes data."""
+    """Pods in which the teacher writes data or logits."""
     evaluate: Resources | None = None
     """Pods that answer the golden suite."""
     bench: Resources | None = None

@@ -19,7 +19,7 @@ from dram_operator.api.rule import (
     uri,
 )
 from dram_operator.api.status import ConditionType
-from dram_workers.stages import OWNED_DEEPSPEED_KEYS
+from dram_workers.deepspeed_settings import OWNED_DEEPSPEED_KEYS
 
 FROZEN = ("teacher", "student", "storage")
 """Fields of the spec that never change."""
@@ -114,6 +114,30 @@ _LEARNING = (
         "!has(self.objective.attention) || self.dataset.packing",
         "attention maps are compared inside packed rows, and spec.dataset.packing is false: set it to true, or remove them",
         ".objective.attention",
+    ),
+    Rule(
+        "spec.objective",
+        "self.teacherLogits.mode != 'Cached' || self.divergence.type == 'ForwardKL'",
+        "teacherLogits.mode is Cached, which keeps the teacher's likeliest tokens, and {self.divergence.type} asks for all "
+        "that the student finds likely: set divergence.type to ForwardKL, or teacherLogits.mode to Online",
+        ".divergence.type",
+    ),
+    *(
+        Rule(
+            "spec.objective",
+            f"self.teacherLogits.mode != 'Cached' || !has(self.{term})",
+            f"teacherLogits.mode is Cached, which keeps logits alone, and {term} compares what is inside the teacher: "
+            f"remove {term}, or set teacherLogits.mode to Online",
+            f".{term}",
+        )
+        for term in ("hiddenStates", "attention")
+    ),
+    Rule(
+        "spec.objective",
+        "self.teacherLogits.mode != 'Cached' || self.temperature.start == self.temperature.end",
+        "teacherLogits.mode is Cached, which keeps the logits at one temperature, and the temperature goes from "
+        "{self.temperature.start} to {self.temperature.end}: make them equal, or set teacherLogits.mode to Online",
+        ".temperature",
     ),
     Rule(
         "spec.training",

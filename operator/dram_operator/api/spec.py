@@ -5,8 +5,10 @@ from typing import Annotated, Any, Literal
 from pydantic import Field
 
 from dram_operator.api.schema import FREE_FORM, by
+from dram_workers.deepspeed_settings import OWNED_DEEPSPEED_KEYS
 from dram_workers.model import Model
-from dram_workers.stages import OWNED_DEEPSPEED_KEYS, AttentionMaps, Divergence, GgufType, HiddenStates, Schedule
+from dram_workers.objective import AttentionMaps, Divergence, HiddenStates, Schedule
+from dram_workers.stages import GgufType
 
 Uri = Annotated[str, Field(min_length=1, max_length=256)]
 Name = Annotated[str, Field(min_length=1, max_length=32)]
@@ -92,8 +94,11 @@ class Dataset(Model):
 class TeacherLogits(Model):
     """Where the soft targets come from."""
 
-    mode: Literal["Online"] = "Online"
-    """Online: the teacher runs beside the student."""
+    mode: Literal["Online", "Cached"] = "Online"
+    """Online: the teacher runs beside the student. Cached: its likeliest tokens are written once before training, where
+    later jobs find them; training then holds no teacher."""
+    top_k: Annotated[int, Field(ge=1, le=1024)] = 64
+    """Cached: tokens kept for each target. The others are kept as the sum of their probabilities."""
 
 
 class Objective(Model):

@@ -71,7 +71,7 @@ def _absorb_success(
     ended = view.finished_at or view.created_at
     # of several pods any one may have the result, and the watches show them one by one
     seen = sum(pod.exit_code is not None for pod in view.pods)
-    if seen < int(planned.execution.get("workers", 1)) and now - ended < timedelta(seconds=POD_GRACE_SECONDS):
+    if seen < pods(planned) and now - ended < timedelta(seconds=POD_GRACE_SECONDS):
         return stage
     failure = Failure(Reason.RESULT_UNREADABLE, "the stage ended well but its pod left no readable result")
     return failed(stage, failure, now, retries)
@@ -115,6 +115,8 @@ def resources_key(kind: StageKind) -> str:
     if kind is StageKind.PREFLIGHT:
         # its figures are held against the same limits
         kind = StageKind.BENCH
+    if kind is StageKind.TEACH:
+        return StageKind.SYNTHESIZE.value
     sized = (StageKind.TRAIN, StageKind.SYNTHESIZE, StageKind.EVALUATE, StageKind.BENCH)
     return kind.value if kind in sized else "default"
 
@@ -177,6 +179,16 @@ def _not_placed(view: AttemptView) -> tuple[str, str] | None:
         placed = len(view.pods) - len(stuck)
         return Reason.GANG_INCOMPLETE, f"{placed} of {len(view.pods)} pods are placed: {stuck[0].unschedulable}"
     return Reason.UNSCHEDULABLE, f"{stuck[0].unschedulable}; lower spec.podTemplate.resources or add nodes"
+
+
+def pods(node: PlannedStage) -> int:
+    """Pods that share the stage."""
+    return int(node.execution.get("workers", 1))
+
+
+def pods_needed(node: PlannedStage) -> int:
+    """Pods without which nothing goes on: ranks need each other, the teacher's pods only the store."""
+    return pods(node) if node.kind is StageKind.TRAIN else 1
 
 
 def is_placed(view: AttemptView, workers: int) -> bool:

@@ -73,7 +73,7 @@ def _find(kind: ConditionType, picture: Picture) -> Finding:
         case ConditionType.DATA_READY:
             return _reached(picture, StageKind.RESOLVE, StageKind.SYNTHESIZE, StageKind.DATA)
         case ConditionType.DISTILLED:
-            return _reached(picture, StageKind.TRAIN)
+            return _reached(picture, StageKind.TEACH, StageKind.TRAIN)
         case ConditionType.EXPORTED:
             return _reached(picture, StageKind.EXPORT)
         case ConditionType.GATES_PASSED:

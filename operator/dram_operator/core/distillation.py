@@ -14,6 +14,7 @@ from dram_operator.core.observed import Attempt, AttemptView, Decision, Observed
 from dram_operator.core.outcome import active_seconds, is_over, outcome, with_active_clock
 from dram_operator.core.preflight import judged
 from dram_operator.core.progress import with_progress
+from dram_operator.core.rework import to_do_again
 from dram_operator.core.runs import current_run, refusal
 from dram_operator.core.times import parse_time, stamp
 from dram_operator.core.transitions import expired, transitions
@@ -82,6 +83,7 @@ class _Work:
             if stage.state is StageState.RUNNING and view and (view.succeeded or not view.deleting):
                 stage = attempts.absorb(stage, node, view, self.now, self.job.spec.retries)
                 stage = self._judged(self._give_up_waiting(stage, node, view), node)
+                self.stages |= to_do_again(stage, node, self.nodes, self.stages)
                 if view.succeeded and stage.state is StageState.RUNNING:
                     self.wakeups.append(self.now + timedelta(seconds=LOST_POD_CHECK_SECONDS))
             self.stages[node.id] = stage
@@ -108,7 +110,7 @@ class _Work:
     def _give_up_waiting(self, stage: StageStatus, node: PlannedStage, view: AttemptView) -> StageStatus:
         if stage.state is not StageState.RUNNING or view.finished or view.suspended:
             return stage
-        if attempts.is_placed(view, self._needed(node)):
+        if attempts.is_placed(view, attempts.pods_needed(node)):
             return stage
         until = attempts.pending_until(view, self.job.spec)
         if self.now < until:
@@ -231,13 +233,13 @@ class _Work:
         if node.kind is StageKind.PUBLISH:
             node = configs.publish_identity(node, self.job, self.status.gates, releasable(self.status))
         meeting = (
-            rendezvous(self.job.metadata.name, node, number, self._workers(node))
+            rendezvous(self.job.metadata.name, node, number, attempts.pods(node))
             if self.installation.on_cluster
             else None
         )
         config = configs.build_config(self.job, node, inputs, number, self.installation, meeting)
         name = attempt_name(self.job.metadata.name, node.id, number)
-        return Attempt(name, node.id, number, self.status.run, self._workers(node), config)
+        return Attempt(name, node.id, number, self.status.run, attempts.pods(node), config)
 
     # the outcome
 
@@ -291,11 +293,3 @@ class _Work:
 
     def _view(self, stage: StageStatus) -> AttemptView | None:
         return next((view for view in self._views_of(stage.id) if view.attempt == stage.attempt), None)
-
-    @staticmethod
-    def _workers(node: PlannedStage) -> int:
-        return int(node.execution.get("workers", 1))
-
-    def _needed(self, node: PlannedStage) -> int:
-        """Pods without which nothing goes on: ranks need each other, the teacher's pods only the store."""
-        return self._workers(node) if node.kind is StageKind.TRAIN else 1

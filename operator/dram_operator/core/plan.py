@@ -15,7 +15,7 @@ from dram_workers.stages import StageKind, canonical_json
 CONFIDENCE = 0.95
 """Of every one-sided bound that a gate decides on."""
 
-COSTLY = frozenset({StageKind.SYNTHESIZE, StageKind.TRAIN})
+COSTLY = frozenset({StageKind.SYNTHESIZE, StageKind.TEACH, StageKind.TRAIN})
 """Kinds of stage that run the teacher for long, or train."""
 
 PREFLIGHT_TIMINGS = 5
@@ -59,7 +59,10 @@ def plan_stages(spec: DistillationJobSpec, name: str) -> tuple[PlannedStage, ...
     nodes = [_resolve(spec), *preflights]
     if spec.dataset.synthetic:
         nodes.append(_synthesize(spec))
-    nodes += [_data(spec), _evaluate_teacher(spec), _train(spec), _evaluate_student(spec)]
+    nodes.append(_data(spec))
+    if spec.objective.teacher_logits.mode == "Cached":
+        nodes.append(_teach(spec))
+    nodes += [_evaluate_teacher(spec), _train(spec), _evaluate_student(spec)]
     for export in spec.exports:
         nodes += [_export(export, name), _evaluate_variant(spec, export), _bench(spec, export)]
     return tuple(_held_back(node, preflights) for node in (*nodes, _publish(nodes)))
@@ -157,6 +160,22 @@ def _data(spec: DistillationJobSpec) -> PlannedStage:
     return _node("data", StageKind.DATA, identity, inputs)
 
 
+def _teach(spec: DistillationJobSpec) -> PlannedStage:
+    temperature, cut = spec.objective.temperature.start, spec.student.from_teacher
+    identity = stages.TeachIdentity(
+        top_k=spec.objective.teacher_logits.top_k,
+        temperature=temperature,
+        precision=spec.training.precision,
+        packing=spec.dataset.packing,
+        # Only then is the student looked at, so that logits at temperature 1 serve students of any depth.
+        layers=cut.layers if cut and temperature != 1 else None,
+    )
+    inputs = {name: ("resolve", name) for name in ("teacher", "tokenizer")} | {"dataset": ("data", "dataset")}
+    if spec.student.uri:
+        inputs["student"] = ("resolve", "student")
+    return _node("teach", StageKind.TEACH, identity, inputs, {"workers": spec.teacher.workers})
+
+
 def _train(spec: DistillationJobSpec) -> PlannedStage:
     training, cut = spec.training, spec.student.from_teacher
     identity = stages.TrainIdentity(
@@ -197,6 +216,8 @@ def _train(spec: DistillationJobSpec) -> PlannedStage:
     inputs = {"teacher": ("resolve", "teacher"), "dataset": ("data", "dataset")}
     if spec.student.uri:
         inputs["student"] = ("resolve", "student")
+    if spec.objective.teacher_logits.mode == "Cached":
+        inputs["logits"] = ("teach", "logits")
     return _node("train", StageKind.TRAIN, identity, inputs, execution)
 
 
@@ -277,6 +298,7 @@ def _timings(spec: DistillationJobSpec) -> int:
 _OUTPUTS = {
     StageKind.SYNTHESIZE: ("samples",),
     StageKind.DATA: ("dataset",),
+    StageKind.TEACH: ("logits",),
     StageKind.TRAIN: ("student",),
     StageKind.EXPORT: ("artifact",),
     StageKind.EVALUATE: ("evaluation",),

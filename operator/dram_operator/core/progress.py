@@ -18,6 +18,7 @@ WEIGHTS: dict[StageKind, int] = {
     StageKind.PREFLIGHT: 3,
     StageKind.SYNTHESIZE: 15,
     StageKind.DATA: 1,
+    StageKind.TEACH: 20,
     StageKind.TRAIN: 50,
     StageKind.EXPORT: 2,
     StageKind.EVALUATE: 5,

@@ -30,6 +30,13 @@ ACCEPTED: tuple[Accepted, ...] = (
             "spec.objective.attention", {"layers": [{"student": 0, "teacher": 0}, {"student": 1, "teacher": 3}]}
         ),
     ),
+    Accepted("several pods for the teacher", JOB.having("spec.teacher.workers", 8)),
+    Accepted(
+        "cached logits at one temperature",
+        JOB.having(
+            "spec.objective", {"teacherLogits": {"mode": "Cached", "topK": 32}, "temperature": {"start": 2, "end": 2}}
+        ),
+    ),
     Accepted("the untrained student", JOB.with_training(maxSteps=0, warmupSteps=10)),
     Accepted(
         "validation with patience, beside a schedule for the embeddings",

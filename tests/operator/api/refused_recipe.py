@@ -3,7 +3,7 @@
 from collections.abc import Iterator
 from typing import Any
 
-from dram_workers.stages import OWNED_DEEPSPEED_KEYS
+from dram_workers.deepspeed_settings import OWNED_DEEPSPEED_KEYS
 from tests.builders import ABSENT
 from tests.operator.api.case import JOB, Refused
 
@@ -60,6 +60,8 @@ def schema_faults() -> Iterator[Refused]:
         ("spec.training.validation.everySteps", 0, "should be greater than or equal to 1"),
         ("spec.training.precision", "TF32", 'Unsupported value: "TF32": supported values: "BF16", "FP16", "FP32"'),
         ("spec.training.betas", [0.9], "should have at least 2 items"),
+        ("spec.teacher.workers", 0, "should be greater than or equal to 1"),
+        ("spec.objective.teacherLogits.topK", 2000, "should be less than or equal to 1024"),
         ("spec.training.workers", "two", 'must be of type integer: "string"'),
         ("spec.training.workers", 0, "should be greater than or equal to 1"),
         ("spec.training.deepspeed", {"zeroStage": 4}, 'Unsupported value: 4: supported values: "0", "1", "2", "3"'),
@@ -153,6 +155,28 @@ def learning() -> Iterator[Refused]:
         JOB.having("spec.dataset.packing", False).having("spec.objective.attention", {}),
         "spec.objective.attention",
         "attention maps are compared inside packed rows, and spec.dataset.packing is false",
+    )
+    cached = JOB.having("spec.objective.teacherLogits", {"mode": "Cached"})
+    yield Refused(
+        "cached logits for reverse KL",
+        cached.having("spec.objective.divergence", {"type": "ReverseKL"}),
+        "spec.objective.divergence.type",
+        "teacherLogits.mode is Cached, which keeps the teacher's likeliest tokens, and ReverseKL asks for all that",
+    )
+    for term in ("hiddenStates", "attention"):
+        yield Refused(
+            f"cached logits and {term}",
+            cached.having(f"spec.objective.{term}", {}),
+            f"spec.objective.{term}",
+            f"teacherLogits.mode is Cached, which keeps logits alone, and {term} compares what is inside the teacher",
+        )
+    falling = {"start": 2, "end": 1, "schedule": "Linear"}
+    yield Refused(
+        "cached logits at a temperature that changes",
+        JOB.having("spec.objective", {"teacherLogits": {"mode": "Cached"}, "temperature": falling}),
+        "spec.objective.temperature",
+        "teacherLogits.mode is Cached, which keeps the logits at one temperature, and the temperature goes from 2 to 1: "
+        "make them equal, or set teacherLogits.mode to Online",
     )
     yield Refused(
         "epochs and steps",

@@ -519,3 +519,33 @@ def test_the_teachers_pods_do_not_wait_for_each_other() -> None:
     world.reconcile()
     assert world.stage("synthesize").state is StageState.RUNNING
     assert not world.view_of("synthesize").deleting
+
+
+def test_logits_that_training_finds_damaged_are_written_again() -> None:
+    world = a_world(a_job().having("spec.objective.teacherLogits", {"mode": "Cached"}))
+    world.run_to("train")
+    first = world.stage("train").attempt
+    world.fail("train", crashed(ExitCode.TRANSIENT, reason="PartLost", message="the shard was damaged"))
+    world.reconcile()
+    assert (world.stage("teach").state, world.stage("teach").reason) == (StageState.RUNNING, "Running")
+    assert (world.stage("teach").attempt, world.stage("teach").result) == (2, None)
+    assert (world.stage("train").state, world.stage("train").retries) == (StageState.PENDING, 1)
+    world.wait(60)
+    world.reconcile()
+    assert world.stage("train").state is StageState.PENDING
+    world.finish("teach")
+    world.reconcile()
+    assert (world.stage("train").state, world.stage("train").attempt) == (StageState.RUNNING, first + 1)
+    world.run()
+    assert world.condition("Succeeded") == ("True", "Completed")
+
+
+def test_a_store_that_keeps_losing_logits_ends_the_job() -> None:
+    world = a_world(a_job().having("spec.objective.teacherLogits", {"mode": "Cached"}).having("spec.retries", 1))
+    for _ in range(2):
+        world.run_to("train")
+        world.fail("train", crashed(ExitCode.TRANSIENT, reason="PartLost", message="the shard was damaged"))
+        world.reconcile()
+        world.wait(60)
+    world.reconcile()
+    assert world.condition("Succeeded") == ("False", "PartLost")

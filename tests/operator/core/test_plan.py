@@ -132,3 +132,23 @@ class TestKeys:
     def test_another_golden_limit_changes_only_the_evaluations(self) -> None:
         changed = self.changed(self.BASE.having("spec.golden.minSimilarity", 0.7))
         assert changed == {"evaluate-teacher", "evaluate-student", "evaluate-gguf-q8-0", "publish"}
+
+
+def test_the_teacher_writes_logits_only_when_they_are_cached() -> None:
+    job = a_job().having("spec.teacher.workers", 3)
+    assert "teach" not in stages_of(job)
+    cached = job.having("spec.objective.teacherLogits", {"mode": "Cached", "topK": 32})
+    plan = {stage.id: stage for stage in plan_stages(cached.build().spec, "x")}
+    assert (plan["teach"].identity["topK"], plan["teach"].execution) == (32, {"workers": 3})
+    assert set(plan["teach"].inputs) == {"teacher", "tokenizer", "dataset"}
+    assert plan["train"].inputs["logits"].stage == "teach"
+
+
+def test_logits_at_temperature_one_serve_students_of_any_depth() -> None:
+    def layers(temperature: float) -> object:
+        schedule = {"start": temperature, "end": temperature}
+        job = a_job().having("spec.objective", {"teacherLogits": {"mode": "Cached"}, "temperature": schedule})
+        plan = plan_stages(job.build().spec, "x")
+        return next(stage for stage in plan if stage.id == "teach").identity["layers"]
+
+    assert (layers(1.0), layers(2.0)) == (None, 2)

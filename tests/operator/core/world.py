@@ -22,6 +22,7 @@ OUTPUTS: dict[StageKind, tuple[str, ...]] = {
     StageKind.PREFLIGHT: ("bench",),
     StageKind.SYNTHESIZE: ("samples",),
     StageKind.DATA: ("dataset",),
+    StageKind.TEACH: ("logits",),
     StageKind.TRAIN: ("student",),
     StageKind.EXPORT: ("artifact",),
     StageKind.EVALUATE: ("evaluation",),

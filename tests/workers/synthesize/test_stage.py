@@ -142,11 +142,13 @@ def test_pods_write_side_by_side_what_one_writes_alone(tmp_path: Path, teacher: 
     configs = [together | {"execution": together["execution"] | {"scratch": str(folder)}} for folder in folders]
     pods = [{"JOB_COMPLETION_INDEX": str(number)} for number in range(2)]
     os.mkfifo(progress := tmp_path / "progress")
-    with start_stage(configs[0], folders[0], pods[0] | {"DRAM_PROGRESS_FILE": str(progress)}) as process:
+    with (
+        start_stage(configs[0], folders[0], pods[0] | {"DRAM_PROGRESS_FILE": str(progress)}) as process,
         # open for writing too: a pipe whose writer closes it after every line would seem to end
-        with os.fdopen(os.open(progress, os.O_RDWR)) as reports:
-            next(line for line in reports if Progress.model_validate_json(line).metrics["tokens"] > 32 * 8)
-            process.kill()
+        os.fdopen(os.open(progress, os.O_RDWR)) as reports,
+    ):
+        next(line for line in reports if Progress.model_validate_json(line).metrics["tokens"] > 32 * 8)
+        process.kill()
     written = {path.name: path.stat().st_mtime_ns for path in (tmp_path / "two/store").rglob("parts/*")}
     assert [name[:6] for name in written] == ["000000"]
 

@@ -12,7 +12,8 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from dram_workers.stages import DeepSpeedSettings, TrainIdentity
+from dram_workers.deepspeed_settings import DeepSpeedSettings
+from dram_workers.stages import TrainIdentity
 from dram_workers.train.engine import Engine, initialize_process_group
 
 SETTINGS: dict[str, dict[str, Any]] = {

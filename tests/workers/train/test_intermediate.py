@@ -6,7 +6,7 @@ import pytest
 import torch
 
 from dram_workers.errors import BadInput
-from dram_workers.stages import AttentionMaps, HiddenStates, LayerPair
+from dram_workers.objective import AttentionMaps, HiddenStates, LayerPair
 from dram_workers.train.attention import SEGMENTS
 from dram_workers.train.batches import lay_out
 from dram_workers.train.distiller import check_layers, target_hidden

@@ -11,7 +11,7 @@ from transformers import PreTrainedModel
 from transformers.models.llama.modeling_llama import LlamaRMSNorm
 
 from dram_workers.data.dataset import Dataset
-from dram_workers.stages import AttentionMaps, Divergence, HiddenStates
+from dram_workers.objective import AttentionMaps, Divergence, HiddenStates
 from dram_workers.train.attention import SEGMENTS
 from dram_workers.train.batches import MicroBatch, lay_out, spread
 from dram_workers.train.distiller import Distiller, Teacher

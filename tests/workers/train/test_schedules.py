@@ -2,7 +2,8 @@
 
 import pytest
 
-from dram_workers.stages import Schedule, TrainIdentity
+from dram_workers.objective import Schedule
+from dram_workers.stages import TrainIdentity
 from dram_workers.train.schedules import Shape, learning_rate_at, value_at
 
 

@@ -2,8 +2,8 @@
 
 import pytest
 
+from dram_workers.deepspeed_settings import DeepSpeedSettings
 from dram_workers.errors import BadInput, WorkerReason
-from dram_workers.stages import DeepSpeedSettings
 from dram_workers.train.settings import RESERVED, RESERVED_ZERO, check_settings, deepspeed_config, effective_stage
 
 

@@ -9,8 +9,9 @@ from contextlib import contextmanager
 import torch
 from torch import Tensor, nn
 
+from dram_workers.deepspeed_settings import DeepSpeedSettings
 from dram_workers.errors import BadInput, WorkerReason
-from dram_workers.stages import DeepSpeedSettings, TrainIdentity
+from dram_workers.stages import TrainIdentity
 from dram_workers.train.settings import FIELD, deepspeed_config, effective_stage
 
 MOMENTS = ("exp_avg", "exp_avg_sq")

@@ -10,7 +10,8 @@ from transformers import PreTrainedModel
 
 from dram_workers.errors import BadInput, WorkerReason
 from dram_workers.layers import kept_layers
-from dram_workers.stages import LayerPair, TrainIdentity
+from dram_workers.objective import LayerPair
+from dram_workers.stages import TrainIdentity
 from dram_workers.train.losses.maps import Heads
 from dram_workers.train.losses.terms import States
 

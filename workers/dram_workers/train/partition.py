@@ -4,7 +4,7 @@ import torch
 from torch import nn
 from transformers import PreTrainedModel
 
-from dram_workers.stages import DeepSpeedSettings
+from dram_workers.deepspeed_settings import DeepSpeedSettings
 
 
 def partitions(settings: DeepSpeedSettings, world: int) -> bool:

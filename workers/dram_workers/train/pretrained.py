@@ -6,6 +6,7 @@ from typing import Literal
 import torch
 from transformers import AutoConfig, AutoModelForCausalLM, PreTrainedConfig, PreTrainedModel
 
+from dram_workers.data.dataset import Dataset
 from dram_workers.errors import BadInput, WorkerReason
 
 
@@ -36,6 +37,26 @@ def load_model(
         raise _unsupported(folder, error, field) from error
     model.train(mode=False)
     return model
+
+
+def check_reach(model: PreTrainedModel, dataset: Dataset, field: str) -> None:
+    """BadInput when a sample is longer than the model's context or has a token that the model does not have."""
+    longest, positions = int(dataset.lengths.max()), getattr(model.config, "max_position_embeddings", None)
+    if positions is not None and longest > positions:
+        raise BadInput(
+            WorkerReason.UNSUPPORTED_MODEL,
+            f"the longest sample has {longest} tokens, the model reads {positions}",
+            field="spec.dataset.maxLength",
+            remedy=f"set maxLength to at most {positions}",
+        )
+    rows = int(model.get_input_embeddings().weight.shape[0])  # type: ignore[index]
+    if dataset.highest_token >= rows:
+        raise BadInput(
+            WorkerReason.TOKENIZER_MISMATCH,
+            f"the data has token {dataset.highest_token}, the model has {rows} embeddings",
+            field=field,
+            remedy="use a model that fits the tokenizer",
+        )
 
 
 def _unsupported(folder: Path, error: Exception, field: str) -> BadInput:

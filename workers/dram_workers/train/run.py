@@ -6,6 +6,7 @@ from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
 from itertools import chain
 from pathlib import Path
+from typing import Protocol
 
 import torch
 from torch import Tensor, distributed
@@ -16,9 +17,8 @@ from dram_workers.stages import TrainConfig, TrainExecution
 from dram_workers.train.batches import MicroBatch, Plan, lay_out, spread
 from dram_workers.train.board import Board
 from dram_workers.train.checkpoint import Checkpoints, as_lines
-from dram_workers.train.distiller import Teacher
 from dram_workers.train.engine import Engine
-from dram_workers.train.losses import Objective
+from dram_workers.train.losses import Objective, Target
 from dram_workers.train.scaling import LossScale
 from dram_workers.train.schedules import learning_rate_at, value_at
 from dram_workers.train.validation import Standing, Validator
@@ -33,6 +33,13 @@ Row = dict[str, float]
 """A line of the train log. No figure in it depends on the clock, because it is part of the student's folder."""
 
 
+class TargetSource(Protocol):
+    """Where a batch's targets come from: a teacher at hand, or what was kept of one."""
+
+    def target(self, batch: MicroBatch, temperature: float) -> Target:
+        """What the student is compared with."""
+
+
 @dataclass
 class Run:
     """A training as one rank sees it."""
@@ -41,7 +48,7 @@ class Run:
     dataset: Dataset
     plan: Plan
     engine: Engine
-    teacher: Teacher
+    teacher: TargetSource
     checkpoints: Checkpoints
     reporter: Reporter
     stop_file: Path

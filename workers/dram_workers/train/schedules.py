@@ -3,7 +3,8 @@
 import math
 from typing import Literal
 
-from dram_workers.stages import Schedule, TrainIdentity
+from dram_workers.objective import Schedule
+from dram_workers.stages import TrainIdentity
 
 Shape = Literal["Constant", "Linear", "Cosine"]
 

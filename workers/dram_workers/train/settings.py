@@ -2,8 +2,8 @@
 
 from typing import Any
 
+from dram_workers.deepspeed_settings import DeepSpeedSettings
 from dram_workers.errors import BadInput, WorkerReason
-from dram_workers.stages import DeepSpeedSettings
 
 FIELD = "spec.training.deepspeed.config"
 

@@ -12,21 +12,23 @@ from dram_workers.data.dataset import Dataset
 from dram_workers.errors import BadInput, Transient, WorkerReason
 from dram_workers.progress import open_reporter
 from dram_workers.stages import TrainConfig, TrainIdentity, canonical_json
+from dram_workers.store.objects import ObjectStore
 from dram_workers.store.open import open_store
 from dram_workers.store.stage import stage_folder
 from dram_workers.train.attention import SEGMENTS
 from dram_workers.train.batches import Draw, Plan
 from dram_workers.train.board import Board
+from dram_workers.train.cached import CachedTeacher
 from dram_workers.train.checkpoint import Checkpoint, Checkpoints, as_lines
 from dram_workers.train.distiller import Distiller, Teacher, check_layers, check_projection, width_of
 from dram_workers.train.engine import Engine, initialize_process_group
 from dram_workers.train.gang import Gang, Task, TrainOutcome
-from dram_workers.train.intermediate import LayerMap
+from dram_workers.train.intermediate import LayerMap, Layers
 from dram_workers.train.loop import train
 from dram_workers.train.losses import Objective
 from dram_workers.train.partition import local_elements, partition, partitions
-from dram_workers.train.pretrained import load_model
-from dram_workers.train.run import COMPUTE, Row, Run, micro_batch_limit
+from dram_workers.train.pretrained import check_reach, load_model
+from dram_workers.train.run import COMPUTE, Row, Run, TargetSource, micro_batch_limit
 from dram_workers.train.student import cut_from, save_student
 from dram_workers.train.validation import LOSS, Standing, Validator
 
@@ -52,20 +54,13 @@ def distill(task: Task, gang: Gang) -> TrainOutcome | None:
     store = open_store(execution.store, execution.mounts)
     checkpoints = Checkpoints(store, config.key, config.attempt, execution.checkpoints_kept)
     found = checkpoints.latest(work / f"resume-{rank}") if plan.total_steps else None
-    layers = LayerMap.of(identity, student.config.num_hidden_layers, teacher.config.num_hidden_layers)
-    check_layers(student, layers.student, packed=identity.packing, field="spec.student")
-    check_layers(teacher, layers.teacher, packed=identity.packing, field="spec.teacher")
-    module = Distiller(student, layers, width_of(teacher))
+    layers = _layers(identity, student, teacher)
+    module = Distiller(student, layers, None if teacher is None else width_of(teacher))
     rows, step = _resume(module, found)
     facts: Facts = {}
     if step < plan.total_steps and not Standing.over(rows, identity.patience).ended:
         engine = _engine(module, config, world, found, rows)
-        spread_out = partitions(execution.deepspeed, world)
-        if spread_out:
-            partition(teacher, execution.deepspeed, device)
-        else:
-            torch.nn.Module.to(teacher, device)
-        frozen = Teacher(teacher, dataset, packed=identity.packing, together=spread_out, layers=layers.teacher)
+        source = _source(task, teacher, layers.teacher, dataset, store, device, world)
         board = Board(store, f"{stage_folder(config.kind, config.key)}/tensorboard", config.attempt, step)
         with open_reporter(config) as reporter:
             run = Run(
@@ -73,7 +68,7 @@ def distill(task: Task, gang: Gang) -> TrainOutcome | None:
                 dataset,
                 plan,
                 engine,
-                frozen,
+                source,
                 checkpoints,
                 reporter,
                 gang.stop,
@@ -90,7 +85,7 @@ def distill(task: Task, gang: Gang) -> TrainOutcome | None:
         if rank == 0:
             board.save()
         facts = {"tokensPerSecond": round(run.tokens_per_second, 1), "seconds": round(run.seconds, 1)}
-        if spread_out:
+        if teacher is not None and partitions(execution.deepspeed, world):
             facts["teacherElementsPerRank"] = local_elements(teacher)
         weights = {name: value.cpu() for name, value in engine.weights()}
     else:
@@ -127,9 +122,9 @@ def _engine(module: Distiller, config: TrainConfig, world: int, found: Checkpoin
 
 
 def _validator(
-    config: TrainConfig, teacher: PreTrainedModel, folder: Path, device: torch.device, world: int
+    config: TrainConfig, teacher: PreTrainedModel | None, folder: Path, device: torch.device, world: int
 ) -> Validator | None:
-    identity = config.identity
+    identity, settings = config.identity, config.execution.deepspeed
     if identity.validation_every_steps is None:
         return None
     held_out = Dataset(folder, "validation")
@@ -140,11 +135,12 @@ def _validator(
         tile_bytes=config.execution.loss_tile_bytes,
         compute=COMPUTE[identity.precision],
     )
+    packed, together = identity.packing, partitions(settings, world)
     return Validator(
         held_out,
-        Teacher(teacher, held_out, packed=identity.packing, together=partitions(config.execution.deepspeed, world)),
+        None if teacher is None else Teacher(teacher, held_out, packed=packed, together=together),
         objective,
-        packed=identity.packing,
+        packed=packed,
         limit=micro_batch_limit(config.execution, device),
     )
 
@@ -179,44 +175,67 @@ def _told(standing: Standing, total_steps: int) -> Facts:
     return told
 
 
-def _models(task: Task, dataset: Dataset) -> tuple[PreTrainedModel, PreTrainedModel]:
-    """Student in FP32 and frozen teacher in the type of the arithmetic, both checked against the data."""
-    identity, folder = task.config.identity, Path(task.inputs["teacher"])
+def _models(task: Task, dataset: Dataset) -> tuple[PreTrainedModel, PreTrainedModel | None]:
+    """Student in FP32 and frozen teacher in the type of the arithmetic, both checked against the data.
+
+    With cached logits there is no teacher: its weights are read only where the student is cut from them.
+    """
+    identity, folder, cached = task.config.identity, Path(task.inputs["teacher"]), "logits" in task.inputs
     attention = SEGMENTS if identity.packing else "sdpa"
-    teacher = load_model(folder, "auto", "spec.teacher.uri", attention=attention)
+    teacher = None
+    if not (cached and "student" in task.inputs):
+        teacher = load_model(folder, "auto", "spec.teacher.uri", attention=attention)
     if "student" in task.inputs:
         own, field = Path(task.inputs["student"]), "spec.student.uri"
         student = load_model(own, torch.float32, field, attention=attention)
     else:
         assert identity.layers is not None, "the planner sets layers where there is no student"
+        assert teacher is not None, "loaded above"
         own, field = folder, "spec.student.fromTeacher"
         student = cut_from(teacher, identity.layers, attention)
+    _check(student, own, field, dataset, packed=identity.packing)
+    if cached or teacher is None:
+        return student.train(), None
     teacher.requires_grad_(requires_grad=False)
     torch.nn.Module.to(teacher, COMPUTE[identity.precision])
-    for model, path, where in ((teacher, folder, "spec.teacher.uri"), (student, own, field)):
-        _check_reach(model, dataset, where)
-        check_projection(model, path, packed=identity.packing, field=where)
+    _check(teacher, folder, "spec.teacher.uri", dataset, packed=identity.packing)
     return student.train(), teacher
 
 
-def _check_reach(model: PreTrainedModel, dataset: Dataset, field: str) -> None:
-    """BadInput when a sample is longer than the model's context or has a token that the model does not have."""
-    longest, positions = int(dataset.lengths.max()), getattr(model.config, "max_position_embeddings", None)
-    if positions is not None and longest > positions:
-        raise BadInput(
-            WorkerReason.UNSUPPORTED_MODEL,
-            f"the longest sample has {longest} tokens, the model reads {positions}",
-            field="spec.dataset.maxLength",
-            remedy=f"set maxLength to at most {positions}",
-        )
-    rows = int(model.get_input_embeddings().weight.shape[0])  # type: ignore[index]
-    if dataset.highest_token >= rows:
-        raise BadInput(
-            WorkerReason.TOKENIZER_MISMATCH,
-            f"the data has token {dataset.highest_token}, the model has {rows} embeddings",
-            field=field,
-            remedy="use a model that fits the tokenizer",
-        )
+def _layers(identity: TrainIdentity, student: PreTrainedModel, teacher: PreTrainedModel | None) -> LayerMap:
+    """The layers that are compared, proven to be there; none without a teacher."""
+    if teacher is None:
+        return LayerMap()
+    layers = LayerMap.of(identity, student.config.num_hidden_layers, teacher.config.num_hidden_layers)
+    check_layers(student, layers.student, packed=identity.packing, field="spec.student")
+    check_layers(teacher, layers.teacher, packed=identity.packing, field="spec.teacher")
+    return layers
+
+
+def _source(
+    task: Task,
+    teacher: PreTrainedModel | None,
+    layers: Layers,
+    dataset: Dataset,
+    store: ObjectStore,
+    device: torch.device,
+    world: int,
+) -> TargetSource:
+    """Where the targets come from: the cache, or the teacher on this rank's device or spread over all of them."""
+    if teacher is None:
+        return CachedTeacher(Path(task.inputs["logits"]), dataset, store, Path(task.work) / "logits")
+    settings = task.config.execution.deepspeed
+    together = partitions(settings, world)
+    if together:
+        partition(teacher, settings, device)
+    else:
+        torch.nn.Module.to(teacher, device)
+    return Teacher(teacher, dataset, packed=task.config.identity.packing, together=together, layers=layers)
+
+
+def _check(model: PreTrainedModel, folder: Path, field: str, dataset: Dataset, *, packed: bool) -> None:
+    check_reach(model, dataset, field)
+    check_projection(model, folder, packed=packed, field=field)
 
 
 def _resume(module: Distiller, found: Checkpoint | None) -> tuple[list[Row], int]:

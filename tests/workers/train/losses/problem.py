@@ -6,7 +6,7 @@ import torch
 from torch import Tensor
 from torch.nn.functional import cross_entropy, pad
 
-from dram_workers.stages import Divergence
+from dram_workers.objective import Divergence
 from dram_workers.train.losses import Losses, Objective, Projection, TeacherStates, distillation_loss
 
 

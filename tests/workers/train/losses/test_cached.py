@@ -7,7 +7,7 @@ import pytest
 import torch
 from torch import Tensor
 
-from dram_workers.stages import Divergence
+from dram_workers.objective import Divergence
 from dram_workers.train.losses import Losses, Objective, TopK, distillation_loss
 from tests.workers.train.losses.problem import (
     Problem,

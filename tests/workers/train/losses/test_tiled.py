@@ -8,7 +8,7 @@ import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from dram_workers.stages import Divergence
+from dram_workers.objective import Divergence
 from dram_workers.train.losses import Objective, distillation_loss
 from tests.workers.train.losses.problem import a_problem, dense_loss, errors, in_double
 

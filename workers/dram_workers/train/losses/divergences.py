@@ -13,7 +13,7 @@ import math
 import torch
 from torch import Tensor
 
-from dram_workers.stages import Divergence
+from dram_workers.objective import Divergence
 
 
 def divergence_(kind: Divergence, log_q_nV: Tensor, log_p_nC: Tensor, scratch_nV: Tensor, other_nV: Tensor) -> Tensor:

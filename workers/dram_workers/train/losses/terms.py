@@ -10,7 +10,7 @@ from typing import Literal
 import torch
 from torch import Tensor
 
-from dram_workers.stages import Divergence
+from dram_workers.objective import Divergence
 from dram_workers.train.losses.maps import Heads
 
 MIB = 1024 * 1024
