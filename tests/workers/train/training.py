@@ -116,7 +116,7 @@ class Training:
     def run(self) -> "Attempt":
         """One attempt from its beginning to its end."""
         with self.started() as attempt:
-            attempt.process.wait()
+            attempt.wait()
         return attempt
 
     @property
@@ -163,6 +163,14 @@ class Attempt:
             reported: int = json.loads(line)["step"]
             if reported >= step:
                 return reported
+
+    def wait(self) -> None:
+        """Read all reports until the worker ends: it would wait for a reader once the pipe is full."""
+        ended = os.pidfd_open(self.process.pid)
+        while self.progress in select.select([self.progress, ended], [], [])[0]:
+            self.progress.read(65536)
+        self.process.wait()
+        os.close(ended)
 
     def ranks(self) -> list[psutil.Process]:
         """The rank processes."""
