@@ -187,7 +187,7 @@ def test_a_loss_that_goes_up_and_stays_there_ends_the_training_at_its_last_good_
     tmp_path: Path, paths: dict[str, Path]
 ) -> None:
     """The rate rises so far that what was learned is lost again."""
-    runaway = {"max_steps": 400, "warmup_steps": 300, "learning_rate": 1.0, "gradient_clipping": 0.0, "layers": 1}
+    runaway = {"max_steps": 500, "warmup_steps": 400, "learning_rate": 5.0, "gradient_clipping": 0.0, "layers": 1}
     training = Training(tmp_path, paths, runaway, {"checkpoint_every_steps": 1})
     attempt = training.run()
     assert (attempt.code, attempt.message["reason"]) == (64, "LossDiverged")
