@@ -68,9 +68,9 @@ def test_the_logits_are_the_teachers(tmp_path: Path, tiny_teacher: Path, dataset
             want_NK, ids_NK = log_probs_NV.topk(8)
             assert {frozenset(row) for row in ids.tolist()} == {frozenset(row) for row in ids_NK.tolist()}
             kept = log_probs_NV.gather(1, torch.from_numpy(ids)).numpy()
-            assert np.abs(values[:, :-1] - kept).max() < Encoding(512, 8).error_bound(float(kept.min())) + 1e-4
+            assert np.abs(values[:, :-1] - kept).max() < Encoding(500, 8).error_bound(float(kept.min())) + 1e-4
             tail = (1 - want_NK.exp().sum(-1)).log().numpy()
-            assert np.abs(values[:, -1] - tail).max() < 5e-3
+            assert np.abs(values[:, -1] - tail).max() < Encoding(500, 8).error_bound(float(tail.min())) + 1e-4
 
 
 def test_a_second_visit_asks_no_teacher_and_gives_the_same(tmp_path: Path, tiny_teacher: Path, dataset: Path) -> None:
@@ -122,7 +122,7 @@ def test_padding_of_either_head_has_no_probability(tmp_path: Path, tiny_teacher:
     part = index.parts()[0]
     Parts(FolderStore(tmp_path / "store"), index.folder).fetch(part, tmp_path / "shard")
     _, values = ShardFile(tmp_path / "shard").targets(plan_shards(Dataset(dataset, "train"))[0].keys[0])
-    np.testing.assert_allclose(np.exp(values).sum(1), 1, atol=5e-3)
+    np.testing.assert_allclose(np.exp(values).sum(1), 1, atol=0.02)
 
 
 def test_a_flipped_bit_is_found_and_the_shard_made_again(tmp_path: Path, tiny_teacher: Path, dataset: Path) -> None:

@@ -60,8 +60,8 @@ def test_loss_and_gradient_are_those_of_the_teacher(
         assert hidden_ND.grad is not None
         gradients.append(hidden_ND.grad)
         losses.append(float(found.total.detach()))
-    assert losses[1] == pytest.approx(losses[0], rel=2e-3)
-    assert float((gradients[1] - gradients[0]).norm() / gradients[0].norm()) < 5e-3
+    assert losses[1] == pytest.approx(losses[0], rel=1e-2)
+    assert float((gradients[1] - gradients[0]).norm() / gradients[0].norm()) < 0.03
 
 
 def test_a_batch_without_samples_has_no_targets(paths: dict[str, Path], tmp_path: Path) -> None:
@@ -102,8 +102,8 @@ def test_training_with_the_cache_reads_no_teacher_and_learns_the_same(paths: dic
     shutil.copytree(paths["folder"] / "store/cache", tmp_path / "cached/store/cache")
     assert cached.run().code == 0
     for row, want in zip(cached.log, online.log, strict=True):
-        assert row["soft"] == pytest.approx(want["soft"], rel=5e-3)
-        assert row["hard"] == pytest.approx(want["hard"], rel=2e-3)
+        assert row["soft"] == pytest.approx(want["soft"], rel=2e-2)
+        assert row["hard"] == pytest.approx(want["hard"], rel=1e-2)
 
     shutil.rmtree(tmp_path / "cached/store/cache")
     lost = Training(tmp_path / "cached", cached.paths, identity | {"max_steps": 7}, attempts=1).run()

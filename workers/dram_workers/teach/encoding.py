@@ -17,7 +17,8 @@ from numpy.typing import NDArray
 
 LOWEST = -32.0
 """What rounds to it or lies below is read as no probability: no gradient in any precision tells 1e-14 from 0."""
-VALUE_BITS = 12
+VALUE_BITS = 8
+"""More bits leave the gradient as it is, to the fifth digit of its cosine (docs/design/teacher-logits.md)."""
 
 Bytes = NDArray[np.uint8]
 
