@@ -76,6 +76,15 @@ class AJob:
         """Let the teacher answer prompts, beside the sources."""
         return self.having("spec.dataset.synthetic", {"promptsUri": "s3://models/prompts.jsonl", **settings})
 
+    def learning_from_text(self) -> "AJob":
+        """Sequence mode, with a student of its own."""
+        return self.having("spec.objective.mode", "Sequence").having("spec.student", {"uri": "s3://models/student"})
+
+    def with_endpoint(self, **settings: Any) -> "AJob":
+        """A teacher behind an endpoint, and what goes with it."""
+        endpoint = {"url": "https://api.example.com/v1", "model": "example-large", **settings}
+        return self.learning_from_text().having("spec.teacher", {"endpoint": endpoint})
+
     def manifest(self) -> dict[str, Any]:
         """The manifest as a user writes it; a copy."""
         manifest = {

@@ -6,6 +6,9 @@ from pydantic import Field
 
 from dram_workers.model import Model
 
+ObjectiveMode = Literal["Logits", "Sequence"]
+"""Logits: match the teacher's distributions. Sequence: cross-entropy on text, which the teacher may have written."""
+
 
 class Schedule(Model):
     """A value over the steps: `start` at the first step, `end` at the last."""
@@ -64,3 +67,14 @@ class AttentionMaps(Model):
     """Weight of this term in the loss, over the steps."""
     layers: Annotated[tuple[LayerPair, ...], Field(max_length=512)] = ()
     """Pairs of layers, as in hiddenStates."""
+
+
+class OnPolicy(Model):
+    """Which samples the student completes itself, and how."""
+
+    fraction: float
+    """Share of each step's samples, between 0 and 1."""
+    temperature: float = 1.0
+    """Sampling temperature; 0 takes the likeliest token."""
+    max_new_tokens: int = 128
+    """Longest completion in tokens; maxLength bounds it too."""

@@ -14,7 +14,7 @@ from pydantic import Field, TypeAdapter
 
 from dram_workers.deepspeed_settings import DeepSpeedSettings
 from dram_workers.model import Model
-from dram_workers.objective import AttentionMaps, Divergence, HiddenStates, Schedule
+from dram_workers.objective import AttentionMaps, Divergence, HiddenStates, ObjectiveMode, OnPolicy, Schedule
 from dram_workers.results import GateRow
 
 
@@ -73,6 +73,8 @@ class Execution(Model):
     progress: ProgressSettings | None = None
     threads: int | None = None
     """Compute threads; none means all cores of the pod."""
+    endpoint_concurrency: int = 8
+    """Requests to the teacher's endpoint at a time."""
 
 
 class Input(Model):
@@ -119,10 +121,25 @@ class ProofNeed(Model):
     items: int
 
 
-class ResolveIdentity(Model):
-    """What to pin: outputs are `teacher`, `student`?, `tokenizer`, `sources`?, `prompts`?, `golden`, `embedder`."""
+class EndpointModel(Model):
+    """A model behind an OpenAI-compatible endpoint. It has no digest, so address and name stand for it."""
 
-    teacher: str
+    url: str
+    """Base URL, e.g. `https://api.example.com/v1`."""
+    model: str
+
+
+class ResolveIdentity(Model):
+    """What to pin: outputs are `teacher`?, `student`?, `tokenizer`, `sources`?, `prompts`?, `golden`, `embedder`.
+
+    `tokenizer` is the one that the student will have: the teacher's, unless the mode is Sequence and the student brings
+    its own.
+    """
+
+    mode: ObjectiveMode = "Logits"
+    teacher: str | None = None
+    """None when the teacher is an endpoint."""
+    endpoint: EndpointModel | None = None
     student: str | None = None
     layers: int | None = None
     """Layers of a student cut from the teacher; checked against the teacher's config."""
@@ -147,7 +164,10 @@ class ResolveConfig(_Config):
 
 
 class SynthesizeIdentity(Model):
-    """The teacher writes data. Inputs `teacher`, `prompts`; output `samples` (JSON Lines, completion form)."""
+    """The teacher writes data. Inputs `teacher`?, `prompts`; output `samples` (JSON Lines, completion form)."""
+
+    endpoint: EndpointModel | None = None
+    """Who writes when there is no input `teacher`."""
 
     responses_per_prompt: int = 1
     max_new_tokens: int = 256
@@ -242,12 +262,14 @@ class TeachConfig(_Config):
 
 
 class TrainIdentity(Model):
-    """One distillation. Inputs `teacher`, `student`?, `dataset`; output `student`, a plain `from_pretrained` folder.
+    """One distillation. Inputs `teacher`?, `student`?, `dataset`; output `student`, a plain `from_pretrained` folder.
 
-    The student's folder also holds `train-log.jsonl` (one line a step: every loss term, schedule and rate) and
-    `train-facts.json`, the facts of the run.
+    In Sequence mode the teacher is an input only where the student is cut from it. The student's folder also holds
+    `train-log.jsonl` (one line a step: every loss term, schedule and rate) and `train-facts.json`, the facts of the run.
     """
 
+    mode: ObjectiveMode = "Logits"
+    """Sequence leaves nothing of the loss but the cross-entropy: temperature, alpha and divergence do nothing."""
     layers: int | None = None
     """Cut the student from the teacher by keeping this many evenly spaced layers."""
     temperature: Schedule
@@ -277,6 +299,8 @@ class TrainIdentity(Model):
     patience: int | None = None
     """Validations in a row without a better one that end the training."""
     seed: int = 0
+    on_policy: OnPolicy | None = None
+    """None when every completion is that of the data."""
 
 
 class TrainExecution(Execution):
@@ -341,13 +365,15 @@ class ExportConfig(_Config):
 class EvaluateIdentity(Model):
     """Answer the golden suite and score the answers; outputs `evaluation` (`answers.jsonl`, `scores.json`).
 
-    Inputs by `subject`: `Teacher` has `model`, `golden`, `embedder`; `Student` adds `teacherEvaluation`; `Variant` has
+    Inputs by `subject`: `Teacher` has `model`?, `golden`, `embedder`; `Student` adds `teacherEvaluation`; `Variant` has
     `artifact`, `student`, `dataset`, `golden`, `embedder`, `teacherEvaluation`, `studentEvaluation`, and runs the file
     in its device runtime.
     """
 
     subject: Literal["Teacher", "Student", "Variant"]
     variant: str | None = None
+    endpoint: EndpointModel | None = None
+    """The teacher, when there is no input `model`; it gives answers, and no likelihood of references."""
     min_similarity: float = 0.8
     max_reference_nll: float = 3.0
     """Nats per token of the reference answer, teacher-forced."""

@@ -7,8 +7,9 @@ from pydantic.alias_generators import to_camel
 
 from dram_operator.api.pods import PodTemplate
 from dram_operator.api.schema import by
-from dram_operator.api.spec import Dataset, Export, Gates, Golden, Objective, Storage, Student, Teacher, Training
+from dram_operator.api.spec import Dataset, Export, Gates, Golden, Objective, Storage, Student, Training
 from dram_operator.api.status import DistillationJobStatus
+from dram_operator.api.teacher import Teacher
 from dram_workers.model import Model
 
 GROUP = "dram.dev"

@@ -4,6 +4,7 @@ A message names what is wrong and what to do; `{expression}` in it shows a value
 every report. Keep to core CEL and `format`, or the rules cannot run offline.
 """
 
+from dram_operator.api.modes import ON_POLICY, SEQUENCE, TEACHER
 from dram_operator.api.rule import (
     LABEL,
     S3,
@@ -68,6 +69,7 @@ _OBJECT = (
 )
 
 _LEARNING = (
+    *TEACHER,
     *model_uri("spec.teacher.uri"),
     *model_uri("spec.student.uri"),
     Rule(
@@ -139,6 +141,8 @@ _LEARNING = (
         "{self.temperature.start} to {self.temperature.end}: make them equal, or set teacherLogits.mode to Online",
         ".temperature",
     ),
+    *SEQUENCE,
+    *ON_POLICY,
     Rule(
         "spec.training",
         "!(has(self.epochs) && has(self.maxSteps))",

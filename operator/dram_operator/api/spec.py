@@ -5,12 +5,12 @@ from typing import Annotated, Any, Literal
 from pydantic import Field
 
 from dram_operator.api.schema import FREE_FORM, by
+from dram_operator.api.teacher import SecretRef, Uri
 from dram_workers.deepspeed_settings import OWNED_DEEPSPEED_KEYS
 from dram_workers.model import Model
-from dram_workers.objective import AttentionMaps, Divergence, HiddenStates, Schedule
+from dram_workers.objective import AttentionMaps, Divergence, HiddenStates, ObjectiveMode, Schedule
 from dram_workers.stages import GgufType
 
-Uri = Annotated[str, Field(min_length=1, max_length=256)]
 Name = Annotated[str, Field(min_length=1, max_length=32)]
 Fraction = Annotated[float, Field(ge=0, le=1)]
 Beta = Annotated[float, Field(ge=0, lt=1)]
@@ -23,17 +23,6 @@ _OWNED: dict[str, Any] = {
         for key, (kind, _) in OWNED_DEEPSPEED_KEYS.items()
     }
 }
-
-
-class Teacher(Model):
-    """The model to learn from."""
-
-    uri: Uri
-    """Where the teacher lies: hf://org/name@revision, s3://bucket/prefix or pvc://claim/path; in a local run also
-    file:///path or a path. Only safetensors are read."""
-    workers: Annotated[int, Field(ge=1, le=512)] = 1
-    """Pods in which the teacher works where it works before training: when it writes data or logits. They need not run
-    at the same time."""
 
 
 class FromTeacher(Model):
@@ -101,11 +90,21 @@ class TeacherLogits(Model):
     """Cached: tokens kept for each target. The others are kept as the sum of their probabilities."""
 
 
+class OnPolicySampling(Model):
+    """How the student writes the completions of onPolicyFraction."""
+
+    temperature: Annotated[float, Field(ge=0, le=5)] = 1.0
+    """Sampling temperature; 1 draws from the student's own distribution, 0 takes the likeliest token."""
+    max_new_tokens: Annotated[int, Field(ge=1, le=8192)] = 128
+    """Longest completion in tokens; dataset.maxLength bounds it too."""
+
+
 class Objective(Model):
     """The loss: alpha x T^2 x divergence at temperature T + (1 - alpha) x cross-entropy."""
 
-    mode: Literal["Logits"] = "Logits"
-    """Logits: match the teacher's token distributions."""
+    mode: ObjectiveMode = "Logits"
+    """Logits: match the teacher's token distributions, which takes one tokenizer for both. Sequence: cross-entropy on text,
+    the teacher's answers above all; the student may have any tokenizer, and the teacher may be an endpoint."""
     temperature: Schedule = Schedule(start=1.0, end=1.0)
     """Temperature T of both distributions, over the steps."""
     alpha: Schedule = Schedule(start=0.9, end=0.5, schedule="Cosine")
@@ -118,6 +117,11 @@ class Objective(Model):
     """Compare attention maps too, as a term of its own."""
     teacher_logits: TeacherLogits = TeacherLogits()
     """How the teacher's logits are obtained."""
+    on_policy_fraction: Fraction = 0.0
+    """Share of each step's samples whose last answer the current student writes and the teacher judges token by token
+    (GKD). There is no hard label on such tokens, so alpha counts as 1 for them. Samples without a prompt stay as they are."""
+    on_policy_sampling: OnPolicySampling | None = None
+    """How those answers are drawn; absent takes temperature 1 and at most 128 tokens."""
 
 
 class DeepSpeed(Model):
@@ -270,13 +274,6 @@ class Gates(Model):
     """How fast and small it must be."""
     device: DeviceGate | None = None
     """What it must fit into."""
-
-
-class SecretRef(Model):
-    """A Secret of the same namespace."""
-
-    name: Annotated[str, Field(min_length=1, max_length=253)]
-    """The Secret's name."""
 
 
 class Retention(Model):

@@ -29,6 +29,8 @@ PROGRESS_CA_ANNOTATION = f"{GROUP}/progress-ca"
 QUEUE_LABEL = "kueue.x-k8s.io/queue-name"
 
 CONTAINER = "worker"
+ENDPOINT_KEY = "OPENAI_API_KEY"
+"""Key of the Secret of spec.teacher.endpoint, and the variable that the worker reads."""
 PROGRESS_AUDIENCE = "dram-progress"
 USER_ID = 65532
 GRACE_SECONDS: dict[StageKind, int] = {StageKind.TRAIN: 120}
@@ -206,7 +208,7 @@ def _container(job: DistillationJob, attempt: Attempt, installation: Installatio
         "image": (plan.image if plan else "") or pods.image or installation.image,
         "imagePullPolicy": installation.image_pull_policy,
         "command": ["dram", "worker", kind.value, "--config", f"{configs.CONFIG_FOLDER}/config.json"],
-        "env": _environment(job, installation),
+        "env": _environment(job, attempt, installation),
         "resources": _plain(sized or installation.default_resources),
         "terminationMessagePolicy": "File",
         "securityContext": {
@@ -218,7 +220,7 @@ def _container(job: DistillationJob, attempt: Attempt, installation: Installatio
     }
 
 
-def _environment(job: DistillationJob, installation: Installation) -> list[Manifest]:
+def _environment(job: DistillationJob, attempt: Attempt, installation: Installation) -> list[Manifest]:
     storage = configs.storage_of(job, installation)
     plain = {"HOME": installation.scratch, "TMPDIR": installation.scratch, "OMP_WAIT_POLICY": "PASSIVE"}
     env: list[Manifest] = [{"name": name, "value": value} for name, value in plain.items()]
@@ -226,7 +228,15 @@ def _environment(job: DistillationJob, installation: Installation) -> list[Manif
         secret = storage.secret_ref.name
         env += [_secret_env(key, secret, key) for key in ("AWS_ACCESS_KEY_ID", "AWS_SECRET_ACCESS_KEY")]
         env.append(_secret_env("AWS_SESSION_TOKEN", secret, "AWS_SESSION_TOKEN", optional=True))
+    endpoint = job.spec.teacher.endpoint
+    if endpoint and endpoint.secret_ref and _asks_endpoint(attempt):
+        env.append(_secret_env(ENDPOINT_KEY, endpoint.secret_ref.name, ENDPOINT_KEY))
     return env + [_secret_env(e.name, e.secret_name, e.key) for e in job.spec.pod_template.env_from_secrets]
+
+
+def _asks_endpoint(attempt: Attempt) -> bool:
+    """Whether the stage calls the teacher's endpoint: only such a pod is given the key."""
+    return getattr(attempt.config.identity, "endpoint", None) is not None
 
 
 def _secret_env(name: str, secret: str, key: str, *, optional: bool = False) -> Manifest:

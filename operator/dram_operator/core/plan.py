@@ -6,10 +6,11 @@ from typing import Any
 
 from dram_operator.api.distillation_job import DistillationJob, DistillationJobSpec
 from dram_operator.api.pods import PodTemplate
-from dram_operator.api.spec import Export
+from dram_operator.api.spec import Export, OnPolicySampling
 from dram_operator.api.status import Plan, PlannedInput, PlannedStage
 from dram_workers import stages
 from dram_workers.model import Model
+from dram_workers.objective import OnPolicy, Schedule
 from dram_workers.stages import StageKind, canonical_json
 
 CONFIDENCE = 0.95
@@ -65,7 +66,7 @@ def plan_stages(spec: DistillationJobSpec, name: str) -> tuple[PlannedStage, ...
     nodes += [_evaluate_teacher(spec), _train(spec), _evaluate_student(spec)]
     for export in spec.exports:
         nodes += [_export(export, name), _evaluate_variant(spec, export), _bench(spec, export)]
-    return tuple(_held_back(node, preflights) for node in (*nodes, _publish(nodes)))
+    return tuple(_held_back(node, preflights) for node in (*nodes, _publish(spec, nodes)))
 
 
 def _held_back(node: PlannedStage, preflights: list[PlannedStage]) -> PlannedStage:
@@ -103,7 +104,9 @@ def _node(
 def _resolve(spec: DistillationJobSpec) -> PlannedStage:
     cut = spec.student.from_teacher
     identity = stages.ResolveIdentity(
+        mode=spec.objective.mode,
         teacher=spec.teacher.uri,
+        endpoint=_endpoint(spec),
         student=spec.student.uri,
         layers=cut.layers if cut else None,
         sources=_sources(spec),
@@ -113,6 +116,17 @@ def _resolve(spec: DistillationJobSpec) -> PlannedStage:
         needs=_needs(spec),
     )
     return _node("resolve", StageKind.RESOLVE, identity)
+
+
+def _endpoint(spec: DistillationJobSpec) -> stages.EndpointModel | None:
+    named = spec.teacher.endpoint
+    return stages.EndpointModel(url=named.url, model=named.model) if named else None
+
+
+def _asking(spec: DistillationJobSpec) -> dict[str, Any]:
+    """Execution of a stage in which the teacher answers."""
+    named = spec.teacher.endpoint
+    return {"endpointConcurrency": named.concurrency} if named else {}
 
 
 def _sources(spec: DistillationJobSpec) -> tuple[stages.SourceSpec, ...]:
@@ -130,17 +144,17 @@ def _synthesize(spec: DistillationJobSpec) -> PlannedStage:
     synthetic = spec.dataset.synthetic
     assert synthetic is not None
     identity = stages.SynthesizeIdentity(
+        endpoint=_endpoint(spec),
         responses_per_prompt=synthetic.responses_per_prompt,
         max_new_tokens=synthetic.max_new_tokens,
         temperature=synthetic.temperature,
         seed=spec.training.seed,
     )
+    inputs = {"prompts": ("resolve", "prompts")}
+    if spec.teacher.uri:
+        inputs["teacher"] = ("resolve", "teacher")
     return _node(
-        "synthesize",
-        StageKind.SYNTHESIZE,
-        identity,
-        {"teacher": ("resolve", "teacher"), "prompts": ("resolve", "prompts")},
-        {"workers": spec.teacher.workers},
+        "synthesize", StageKind.SYNTHESIZE, identity, inputs, {"workers": spec.teacher.workers, **_asking(spec)}
     )
 
 
@@ -179,9 +193,10 @@ def _teach(spec: DistillationJobSpec) -> PlannedStage:
 def _train(spec: DistillationJobSpec) -> PlannedStage:
     training, cut = spec.training, spec.student.from_teacher
     identity = stages.TrainIdentity(
+        mode=spec.objective.mode,
         layers=cut.layers if cut else None,
         temperature=spec.objective.temperature,
-        alpha=spec.objective.alpha,
+        alpha=spec.objective.alpha if spec.objective.mode == "Logits" else Schedule(start=0.0, end=0.0),
         divergence=spec.objective.divergence,
         hidden_states=spec.objective.hidden_states,
         attention=spec.objective.attention,
@@ -201,6 +216,7 @@ def _train(spec: DistillationJobSpec) -> PlannedStage:
         validation_every_steps=training.validation.every_steps if training.validation else None,
         patience=training.patience,
         seed=training.seed,
+        on_policy=_on_policy(spec),
     )
     execution = {
         "workers": training.workers,
@@ -213,7 +229,9 @@ def _train(spec: DistillationJobSpec) -> PlannedStage:
         "checkpointEverySteps": training.checkpoint.every_steps,
         "checkpointsKept": spec.storage.retention.keep_checkpoints if spec.storage else 2,
     }
-    inputs = {"teacher": ("resolve", "teacher"), "dataset": ("data", "dataset")}
+    inputs = {"dataset": ("data", "dataset")}
+    if spec.objective.mode == "Logits" or cut:
+        inputs["teacher"] = ("resolve", "teacher")
     if spec.student.uri:
         inputs["student"] = ("resolve", "student")
     if spec.objective.teacher_logits.mode == "Cached":
@@ -233,6 +251,18 @@ def _preflight(spec: DistillationJobSpec, export: Export, name: str) -> PlannedS
     return _node(f"preflight-{export.name}", StageKind.PREFLIGHT, identity, inputs, variant=export.name)
 
 
+def _on_policy(spec: DistillationJobSpec) -> OnPolicy | None:
+    objective = spec.objective
+    if not objective.on_policy_fraction:
+        return None
+    sampling = objective.on_policy_sampling or OnPolicySampling()
+    return OnPolicy(
+        fraction=objective.on_policy_fraction,
+        temperature=sampling.temperature,
+        max_new_tokens=sampling.max_new_tokens,
+    )
+
+
 def _evaluate(spec: DistillationJobSpec, subject: Any, variant: str | None = None) -> stages.EvaluateIdentity:
     golden = spec.golden
     return stages.EvaluateIdentity(
@@ -249,8 +279,9 @@ _GOLDEN = {"golden": ("resolve", "golden"), "embedder": ("resolve", "embedder")}
 
 
 def _evaluate_teacher(spec: DistillationJobSpec) -> PlannedStage:
-    inputs = {"model": ("resolve", "teacher"), **_GOLDEN}
-    return _node("evaluate-teacher", StageKind.EVALUATE, _evaluate(spec, "Teacher"), inputs)
+    inputs = {"model": ("resolve", "teacher"), **_GOLDEN} if spec.teacher.uri else _GOLDEN
+    identity = _evaluate(spec, "Teacher").model_copy(update={"endpoint": _endpoint(spec)})
+    return _node("evaluate-teacher", StageKind.EVALUATE, identity, inputs, _asking(spec))
 
 
 def _evaluate_student(spec: DistillationJobSpec) -> PlannedStage:
@@ -306,8 +337,9 @@ _OUTPUTS = {
 }
 
 
-def _publish(nodes: list[PlannedStage]) -> PlannedStage:
+def _publish(spec: DistillationJobSpec, nodes: list[PlannedStage]) -> PlannedStage:
     inputs = {f"{node.id}.{output}": (node.id, output) for node in nodes for output in _OUTPUTS.get(node.kind, ())}
-    inputs |= {f"resolve.{output}": ("resolve", output) for output in ("teacher", "tokenizer", "golden")}
+    resolved = ("teacher", "tokenizer", "golden") if spec.teacher.uri else ("tokenizer", "golden")
+    inputs |= {f"resolve.{output}": ("resolve", output) for output in resolved}
     # Variants, gates and the spec are added when it starts: status need not hold the spec twice.
     return _node("publish", StageKind.PUBLISH, stages.PublishIdentity(variants=(), gates=(), manifest={}), inputs)

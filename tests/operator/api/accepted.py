@@ -37,6 +37,19 @@ ACCEPTED: tuple[Accepted, ...] = (
             "spec.objective", {"teacherLogits": {"mode": "Cached", "topK": 32}, "temperature": {"start": 2, "end": 2}}
         ),
     ),
+    Accepted("text instead of logits", JOB.learning_from_text()),
+    Accepted("text for a cut of the teacher", JOB.having("spec.objective.mode", "Sequence")),
+    Accepted(
+        "a teacher behind an endpoint",
+        JOB.with_endpoint(secretRef={"name": "openai"}, concurrency=2).with_synthetic(),
+    ),
+    Accepted("an endpoint without a key in the cluster", JOB.with_endpoint(url="http://llm.models.svc:8000/v1/")),
+    Accepted(
+        "completions of the student's own",
+        JOB.having("spec.objective.onPolicyFraction", 0.5)
+        .having("spec.objective.onPolicySampling", {"temperature": 0.7, "maxNewTokens": 64})
+        .with_training(deepspeed={"zeroStage": 2}),
+    ),
     Accepted("the untrained student", JOB.with_training(maxSteps=0, warmupSteps=10)),
     Accepted(
         "validation with patience, beside a schedule for the embeddings",

@@ -12,6 +12,7 @@ REFUSED: tuple[Refused, ...] = (
     *recipe.schema_faults(),
     *recipe.uris(),
     *recipe.learning(),
+    *recipe.modes(),
     *run.proof(),
     *run.storage(),
     *run.pod_faults(),

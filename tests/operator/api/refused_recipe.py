@@ -230,3 +230,82 @@ def _schedules(field: str, ends: tuple[tuple[float, float], ...], message: str) 
         path = f"spec.objective.{field}"
         job = JOB.having(path, {"start": start, "end": end, "schedule": "Linear"})
         yield Refused(f"{field} from {start:g} to {end:g}", job, path, message.format(f"{start:g}", f"{end:g}"))
+
+
+def modes() -> Iterator[Refused]:
+    """What does not act in a mode, and teachers that give no logits."""
+    one = "set exactly one of uri (the teacher's weights) and endpoint"
+    yield Refused("no teacher at all", JOB.having("spec.teacher", {}), "spec.teacher", one)
+    both = JOB.with_endpoint().having("spec.teacher.uri", "hf://example/teacher")
+    yield Refused("two teachers", both, "spec.teacher", one)
+    for url in (
+        "api.example.com/v1",
+        "https://key@api.example.com/v1",
+        "https://a.b/v1?key=1",
+        "https://a.b/v1/chat/completions",
+    ):
+        wanted = f"'{url}' is not a base URL"
+        yield Refused(f"an endpoint at {url}", JOB.with_endpoint(url=url), "spec.teacher.endpoint.url", wanted)
+    yield Refused(
+        "a key in no Secret",
+        JOB.with_endpoint(secretRef={"name": "sk-Secret"}),
+        "spec.teacher.endpoint.secretRef.name",
+        "'sk-Secret' is not the name of a Secret",
+    )
+    yield Refused(
+        "logits of an endpoint",
+        JOB.with_endpoint().having("spec.objective.mode", "Logits"),
+        "spec.teacher.endpoint",
+        "an endpoint gives text and no logits: set spec.objective.mode to Sequence",
+    )
+    yield Refused(
+        "a cut of an endpoint",
+        JOB.with_endpoint().having("spec.student", {"fromTeacher": {"layers": 2}}),
+        "spec.student.fromTeacher",
+        "the teacher is an endpoint, so there are no layers to cut a student from",
+    )
+    text = JOB.learning_from_text()
+    for field, value, why in (
+        ("alpha", {"start": 0.5, "end": 0.5}, "alpha weighs soft targets against hard labels"),
+        ("temperature", {"start": 2, "end": 2}, "temperature softens logits, and Sequence mode compares none"),
+        ("divergence", {"type": "ReverseKL"}, "divergence compares distributions, and Sequence mode has text alone"),
+        ("hiddenStates", {}, "hiddenStates looks into the teacher, and Sequence mode has its text alone"),
+        ("attention", {}, "attention looks into the teacher, and Sequence mode has its text alone"),
+        (
+            "onPolicyFraction",
+            0.5,
+            "what the student writes is judged by the teacher's logits, and Sequence mode has none",
+        ),
+    ):
+        yield Refused(f"{field} on text", text.having(f"spec.objective.{field}", value), f"spec.objective.{field}", why)
+    yield Refused(
+        "cached logits of text",
+        text.having("spec.objective.teacherLogits", {"mode": "Cached"}),
+        "spec.objective.teacherLogits.mode",
+        "there are no logits in Sequence mode that could be cached",
+    )
+    own = JOB.having("spec.objective.onPolicyFraction", 0.25)
+    yield Refused(
+        "cached logits of new words",
+        own.having("spec.objective.teacherLogits", {"mode": "Cached"}),
+        "spec.objective.onPolicyFraction",
+        "what the student writes is new to the teacher, and teacherLogits.mode is Cached",
+    )
+    yield Refused(
+        "completions without prompts",
+        own.having("spec.dataset.lossOn", "All"),
+        "spec.objective.onPolicyFraction",
+        "the student completes prompts, and with dataset.lossOn All prompts are not told from answers",
+    )
+    yield Refused(
+        "completions under ZeRO 3",
+        own.with_training(deepspeed={"zeroStage": 3}),
+        "spec.objective.onPolicyFraction",
+        "with zeroStage 3 the student's weights would be gathered once more for every token that it writes",
+    )
+    yield Refused(
+        "sampling of nothing",
+        JOB.having("spec.objective.onPolicySampling", {"temperature": 0.5}),
+        "spec.objective.onPolicySampling",
+        "the student writes nothing while onPolicyFraction is 0",
+    )

@@ -63,6 +63,17 @@ def test_credentials_come_from_the_secret_by_reference() -> None:
     assert env["AWS_SESSION_TOKEN"]["valueFrom"]["secretKeyRef"]["optional"] is True
 
 
+def test_only_stages_that_ask_the_endpoint_are_given_its_key() -> None:
+    job = a_job().with_endpoint(secretRef={"name": "openai"}).with_synthetic()
+    given = {
+        stage: [env for env in pod_of(job, stage)["containers"][0]["env"] if env["name"] == "OPENAI_API_KEY"]
+        for stage in ("resolve", "synthesize", "evaluate-teacher", "train", "evaluate-student")
+    }
+    reference = {"secretKeyRef": {"name": "openai", "key": "OPENAI_API_KEY", "optional": False}}
+    key = [{"name": "OPENAI_API_KEY", "valueFrom": reference}]
+    assert given == {"resolve": key, "synthesize": key, "evaluate-teacher": key, "train": [], "evaluate-student": []}
+
+
 def test_storage_rights_may_come_from_a_service_account() -> None:
     storage = {"uri": "s3://models/dram", "serviceAccountName": "distiller"}
     pod = pod_of(a_job().having("spec.storage", storage))

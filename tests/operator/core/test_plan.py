@@ -3,6 +3,7 @@
 import pytest
 
 from dram_operator.api.distillation_job import DistillationJob
+from dram_operator.api.status import PlannedInput, PlannedStage
 from dram_operator.core.plan import execution_hash, plan_stages, proof_items, spec_hash
 from dram_workers.stages import StageKind
 from tests.builders import AJob, a_job
@@ -49,6 +50,42 @@ def test_a_student_of_its_own_is_an_input_of_training() -> None:
     train = next(stage for stage in plan_stages(job.spec, "x") if stage.id == "train")
     assert train.inputs["student"].output == "student"
     assert train.identity["layers"] is None
+
+
+def node(job: AJob, stage: str) -> PlannedStage:
+    return next(found for found in plan_stages(job.build().spec, "x") if found.id == stage)
+
+
+def test_text_is_learned_without_the_teachers_logits() -> None:
+    train = node(a_job().learning_from_text(), "train")
+    assert set(train.inputs) == {"dataset", "student"}
+    assert (train.identity["mode"], train.identity["alpha"]["start"], train.identity["alpha"]["end"]) == (
+        "Sequence",
+        0,
+        0,
+    )
+    cut = node(a_job().having("spec.objective.mode", "Sequence"), "train")
+    assert set(cut.inputs) == {"dataset", "teacher"}
+    assert node(a_job().learning_from_text(), "resolve").identity["mode"] == "Sequence"
+
+
+def test_an_endpoint_takes_the_teachers_place() -> None:
+    job = a_job().with_endpoint(concurrency=3).with_synthetic()
+    wanted = {"url": "https://api.example.com/v1", "model": "example-large"}
+    for stage in ("resolve", "synthesize", "evaluate-teacher"):
+        assert node(job, stage).identity["endpoint"] == wanted
+    for stage in ("synthesize", "evaluate-teacher"):
+        assert node(job, stage).execution["endpointConcurrency"] == 3
+    sources = {source for stage in plan_stages(job.build().spec, "x") for source in stage.inputs.values()}
+    assert PlannedInput(stage="resolve", output="teacher") not in sources
+
+
+def test_the_students_own_words_are_part_of_the_recipe() -> None:
+    assert node(a_job(), "train").identity["onPolicy"] is None
+    job = a_job().having("spec.objective.onPolicyFraction", 0.25)
+    assert node(job, "train").identity["onPolicy"] == {"fraction": 0.25, "temperature": 1.0, "maxNewTokens": 128}
+    job = job.having("spec.objective.onPolicySampling", {"temperature": 0, "maxNewTokens": 9})
+    assert node(job, "train").identity["onPolicy"] == {"fraction": 0.25, "temperature": 0.0, "maxNewTokens": 9}
 
 
 def test_one_epoch_is_trained_unless_steps_are_given() -> None:

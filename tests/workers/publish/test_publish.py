@@ -127,6 +127,18 @@ def test_a_student_of_its_own_and_given_sources_are_named_on_the_card(tmp_path: 
     assert "- Training data: `s3://models/chats.jsonl`" in card
 
 
+def test_an_endpoint_is_named_on_the_card_with_what_it_leaves_open(tmp_path: Path) -> None:
+    endpoint = {"url": "https://api.example.com/v1", "model": "example-large"}
+    spec = {**SPEC, "teacher": {"endpoint": endpoint}, "student": {"uri": "hf://example/small"}}
+    run = FinishedRun(tmp_path, spec=spec, licence=None)
+    run.publish()
+    (key,) = (key for key in keys(run, "artifacts/default/support-bot/q8/") if key.endswith("README.md"))
+    card = (run.store.get_bytes(key) or b"").decode()
+    assert "base_model: hf://example/small" in card
+    assert "`example-large` at https://api.example.com/v1, known by its answers only" in card
+    assert "the terms of the endpoint's provider say what its answers may be used for" in card
+
+
 def test_an_artifact_that_changed_since_it_was_gated_is_not_published(tmp_path: Path) -> None:
     run = FinishedRun(tmp_path)
     given = run.inputs["export-q8.artifact"]

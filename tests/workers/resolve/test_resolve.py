@@ -18,6 +18,7 @@ from dram_workers.stages import STAGE_CONFIG, Execution, Input, ResolveConfig
 from dram_workers.store.folder import FolderStore
 from dram_workers.store.manifest import digest_of
 from tests.models import support_rows, write_jsonl, write_tokenizer
+from tests.workers.chat_server import ChatServer
 from tests.workers.contexts import a_context
 from tests.workers.running import a_stage
 
@@ -159,6 +160,32 @@ def test_a_tokenizer_that_differs_by_content_is_refused(
     assert (error.reason, error.field) == (WorkerReason.TOKENIZER_MISMATCH, "spec.student.uri")
     assert f"differ in {want_part}" in error.message
     assert "Sequence mode" in str(error.remedy)
+
+
+def test_text_takes_any_two_tokenizers_and_the_students_is_kept(
+    given: dict[str, Any], teacher: Path, tmp_path: Path
+) -> None:
+    student = write_tokenizer(Path(shutil.copytree(teacher, tmp_path / "student")), vocabulary=400)
+    outcome = resolve({**given, "mode": "Sequence", "student": student.as_uri(), "layers": None}, tmp_path)
+    kept = (outcome.folders["tokenizer"] / "tokenizer.json").read_bytes()
+    assert kept == (student / "tokenizer.json").read_bytes() != (teacher / "tokenizer.json").read_bytes()
+    (student / "tokenizer.json").unlink()
+    error = refusal({**given, "mode": "Sequence", "student": student.as_uri(), "layers": None}, tmp_path)
+    assert error.field == "spec.student.uri"
+
+
+def test_an_endpoint_is_asked_one_question_before_anything_runs(
+    given: dict[str, Any], teacher: Path, tmp_path: Path, chat_server: ChatServer, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    identity = {**given, "mode": "Sequence", "teacher": None, "student": teacher.as_uri(), "layers": None}
+    identity["endpoint"] = chat_server.model().model_dump()
+    outcome = resolve(identity, tmp_path)
+    assert outcome.pinned.keys() == {"student", "embedder"}
+    assert outcome.facts["studentParameters"] == 180_032
+    assert len(chat_server.requests) == 1
+    monkeypatch.setenv("OPENAI_API_KEY", "sk-wrong")
+    error = refusal(identity, tmp_path)
+    assert (error.reason, error.field) == (WorkerReason.ENDPOINT_DENIED, "spec.teacher.endpoint.secretRef")
 
 
 def _pickle_only(teacher: Path) -> None:

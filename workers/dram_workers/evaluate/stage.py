@@ -29,28 +29,27 @@ class Suite:
 
     items: tuple[GoldenItem, ...]
     questions: tuple[Question, ...]
-    references: tuple[str | None, ...]
-    """None where the teacher's own answer will be the reference."""
+
+
+@dataclass(frozen=True)
+class Answered:
+    """What a subject said to the whole suite."""
+
+    texts: tuple[str, ...]
+    nlls: tuple[float | None, ...]
+    """Of the references; None where there is no reference, or the subject gives no likelihoods."""
 
 
 def evaluate(config: EvaluateConfig, context: StageContext) -> StageOutcome:
     """Examine, score, compare with earlier evaluations, write the evidence."""
     identity = config.identity
-    threads = config.execution.threads or os.cpu_count() or 1
-    torch.set_num_threads(threads)
-    tokenizer = ChatTokenizer.load(context.inputs.path("student" if identity.subject == "Variant" else "model"))
+    items = read_golden(context.inputs.path("golden"))
     teacher = _earlier(context, "teacherEvaluation") if identity.subject != "Teacher" else None
-    suite = _suite(read_golden(context.inputs.path("golden")), tokenizer, teacher, identity)
-    measures: tuple[Measure, ...] = ()
-    if identity.subject == "Variant":
-        examined, measures = _examine_variant(suite, tokenizer, context, identity, threads)
-    else:
-        field = f"spec.{identity.subject.lower()}.uri"
-        subject = FloatSubject(context.inputs.path("model"), tokenizer.stop_ids, context, field)
-        examined = subject.examine(suite.questions)
-    scored, unrelated = _score(suite, examined, tokenizer, context, identity)
-    student = _scores(_earlier(context, "studentEvaluation"), suite) if identity.subject == "Variant" else None
-    quality = quality_measures(scored, _scores(teacher, suite) if teacher else None, student, identity.seed)
+    references = tuple(item.reference if teacher is None else _row(teacher, item.id)["reference"] for item in items)
+    answered, measures = _answer(items, references, context, identity)
+    scored, unrelated = _score(items, references, answered, context, identity)
+    student = _scores(_earlier(context, "studentEvaluation"), items) if identity.subject == "Variant" else None
+    quality = quality_measures(scored, _scores(teacher, items) if teacher else None, student, identity.seed)
     measures = (*quality, *measures)
     folder = _write(context.work / "evaluation", scored, measures, identity, unrelated)
     facts: dict[str, str | int | float | bool] = {"items": len(scored), "runtime": _runtime(identity)}
@@ -59,16 +58,38 @@ def evaluate(config: EvaluateConfig, context: StageContext) -> StageOutcome:
     return StageOutcome(folders={"evaluation": folder}, measures=measures, facts=facts)
 
 
+def _answer(
+    items: tuple[GoldenItem, ...], references: tuple[str | None, ...], context: StageContext, identity: EvaluateIdentity
+) -> tuple[Answered, tuple[Measure, ...]]:
+    """The subject's answers, and the measures that need more than answers."""
+    if identity.endpoint is not None:
+        from dram_workers.evaluate.endpoint import endpoint_answers
+
+        texts = endpoint_answers(identity.endpoint, items, context, identity)
+        return Answered(tuple(texts), (None,) * len(items)), ()
+    threads = context.execution.threads or os.cpu_count() or 1
+    torch.set_num_threads(threads)
+    tokenizer = ChatTokenizer.load(context.inputs.path("student" if identity.subject == "Variant" else "model"))
+    suite = _suite(items, references, tokenizer, identity)
+    measures: tuple[Measure, ...] = ()
+    if identity.subject == "Variant":
+        examined, measures = _examine_variant(suite, tokenizer, context, identity, threads)
+    else:
+        field = f"spec.{identity.subject.lower()}.uri"
+        subject = FloatSubject(context.inputs.path("model"), tokenizer.stop_ids, context, field)
+        examined = subject.examine(suite.questions)
+    texts = [tokenizer.decode(list(one.answer)).strip() for one in examined]
+    return Answered(tuple(texts), tuple(one.reference_nll for one in examined)), measures
+
+
 def _suite(
     items: tuple[GoldenItem, ...],
+    references: tuple[str | None, ...],
     tokenizer: ChatTokenizer,
-    teacher: dict[str, dict[str, Any]] | None,
     identity: EvaluateIdentity,
 ) -> Suite:
-    questions, references = [], []
-    for item in items:
-        reference = item.reference if teacher is None else _row(teacher, item.id)["reference"]
-        references.append(reference)
+    questions = []
+    for item, reference in zip(items, references, strict=True):
         try:
             prompt = tokenizer.prompt_ids(item.conversation)
         except TemplateRefused as error:
@@ -80,7 +101,7 @@ def _suite(
             ) from error
         forced = tokenizer.encode(reference) if reference else []
         questions.append(Question(prompt, item.max_tokens or identity.max_tokens, forced))
-    return Suite(items, tuple(questions), tuple(references))
+    return Suite(items, tuple(questions))
 
 
 def _examine_variant(
@@ -127,24 +148,23 @@ def _check_prompts(suite: Suite, tokenizer: ChatTokenizer, model: LlamaModel) ->
 
 
 def _score(
-    suite: Suite,
-    examined: Sequence[Examined],
-    tokenizer: ChatTokenizer,
+    items: tuple[GoldenItem, ...],
+    given: tuple[str | None, ...],
+    answered: Answered,
     context: StageContext,
     identity: EvaluateIdentity,
 ) -> tuple[list[Scored], float | None]:
-    answers = [tokenizer.decode(list(one.answer)).strip() for one in examined]
-    references = [
-        given if given is not None else answer for given, answer in zip(suite.references, answers, strict=True)
-    ]
+    """Decide every item; where no reference is given, the answer itself is it, so that the teacher sets it for others."""
+    answers = answered.texts
+    references = [answer if known is None else known for known, answer in zip(given, answers, strict=True)]
     embedder = Embedder(context.inputs.path("embedder"))
     references_NE, answers_NE = embedder.embed(references), embedder.embed(answers)
-    unrelated = check_similarity_limit(references_NE, references, suite.items, identity)
+    unrelated = check_similarity_limit(references_NE, references, items, identity)
     scored = []
-    for at, item in enumerate(suite.items):
+    for at, item in enumerate(items):
         same = references[at].strip() == answers[at]
         similarity = 1.0 if same else float(references_NE[at] @ answers_NE[at])
-        scored.append(score_item(item, references[at], answers[at], similarity, examined[at].reference_nll, identity))
+        scored.append(score_item(item, references[at], answers[at], similarity, answered.nlls[at], identity))
     return scored, unrelated
 
 
@@ -166,11 +186,13 @@ def _row(rows: dict[str, dict[str, Any]], item: str) -> dict[str, Any]:
     return rows[item]
 
 
-def _scores(rows: dict[str, dict[str, Any]], suite: Suite) -> list[float]:
-    return [float(_row(rows, item.id)["score"]) for item in suite.items]
+def _scores(rows: dict[str, dict[str, Any]], items: tuple[GoldenItem, ...]) -> list[float]:
+    return [float(_row(rows, item.id)["score"]) for item in items]
 
 
 def _runtime(identity: EvaluateIdentity) -> str:
+    if identity.endpoint is not None:
+        return f"{identity.endpoint.model} at {identity.endpoint.url}"[:256]
     if identity.subject != "Variant":
         return f"torch {torch.__version__} float32"
     from importlib.metadata import version

@@ -1,5 +1,7 @@
 """The model card: what a stranger must know before he uses the file."""
 
+from typing import Any
+
 from dram_workers.publish.evidence import STUDENT, TEACHER, Evidence
 from dram_workers.publish.figures import figure, interval
 from dram_workers.publish.rendering import render
@@ -23,7 +25,8 @@ def model_card(config: PublishConfig, evidence: Evidence, variant: PublishVarian
         name=config.job.name,
         variant=variant,
         licence=evidence.licence,
-        teacher=spec.get("teacher", {}).get("uri", "unknown"),
+        teacher=_teacher(spec.get("teacher", {})),
+        endpoint=spec.get("teacher", {}).get("endpoint"),
         teacher_pinned=config.inputs.get("resolve.teacher"),
         spec=spec,
         quality=quality,
@@ -36,3 +39,8 @@ def model_card(config: PublishConfig, evidence: Evidence, variant: PublishVarian
         digests=sorted(config.inputs.items()),
         figure=figure,
     )
+
+
+def _teacher(named: dict[str, Any]) -> str:
+    """The teacher's URI, or the name of the model that answers at an endpoint."""
+    return str(named.get("uri") or named.get("endpoint", {}).get("model", "unknown"))

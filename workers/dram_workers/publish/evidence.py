@@ -44,9 +44,14 @@ class Evidence:
 
     @property
     def licence(self) -> str | None:
-        """The teacher's licence, which the student inherits."""
-        found = self.fact("resolve", "teacherLicence")
+        """The licence that the student inherits: the teacher's, or its own checkpoint's where the teacher is an endpoint."""
+        found = self.fact("resolve", "teacherLicence") or self.fact("resolve", "studentLicence")
         return None if found is None else str(found)
+
+    @property
+    def heir_of(self) -> str:
+        """Whose licence that is, in words; weights that are at hand are known by their number."""
+        return "the teacher" if self.fact("resolve", "studentParameters") is None else "the student's checkpoint"
 
 
 def gather(config: PublishConfig, context: StageContext) -> Evidence:

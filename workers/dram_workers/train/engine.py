@@ -8,6 +8,7 @@ from contextlib import contextmanager
 
 import torch
 from torch import Tensor, nn
+from transformers import PreTrainedModel
 
 from dram_workers.deepspeed_settings import DeepSpeedSettings
 from dram_workers.errors import BadInput, WorkerReason
@@ -104,6 +105,12 @@ class Engine:
         self._embeddings.register_hook(lambda grad: torch.zeros_like(grad) if self.frozen else grad)
         others = [given for given in module.parameters() if given is not self._embeddings]
         return [{"params": others}, {"params": [self._embeddings]}]
+
+    @property
+    def student(self) -> PreTrainedModel:
+        """The model itself, with its weights as they are now; whole on every rank up to ZeRO 2."""
+        student: PreTrainedModel = self._engine.module.student
+        return student
 
     @contextmanager
     def evaluating(self) -> Iterator[None]:

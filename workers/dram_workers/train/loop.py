@@ -2,12 +2,15 @@
 
 import math
 from collections import defaultdict
+from collections.abc import Mapping
 
 import torch
 from torch import Tensor, distributed
 
 from dram_workers.errors import BadInput, Interrupted, WorkerReason
 from dram_workers.train.batches import MicroBatch
+from dram_workers.train.generation import Drawn
+from dram_workers.train.losses import Objective
 from dram_workers.train.run import Row, Run
 
 
@@ -29,27 +32,25 @@ def train(run: Run) -> None:
 
 def learn(run: Run, step: int, samples: tuple[int, ...]) -> tuple[Row, bool]:
     """One optimizer step: its row of the log, and whether any rank was told to stop."""
-    objective = run.objective(step, samples)
+    drawn = run.draw(step, samples)
+    objective = run.objective(step, drawn.targets)
     run.engine.frozen = step < run.config.identity.freeze_embeddings_steps
     run.engine.loss_scale = run.scale.value
     sums, losses = defaultdict[str, float](float), defaultdict[int, float](float)
-    for batch in run.micro_batches(samples):
-        target = run.teacher.target(batch, objective.temperature)
-        total, terms_N = run.engine.losses(batch, target, objective)
+    for batch in run.micro_batches(drawn):
+        target = run.target(batch, objective.temperature)
+        total, terms_N = run.engine.losses(batch, target, objective.of_own if batch.own else objective)
         run.engine.backward(total)
         for name, term_N in terms_N.items():
-            sums[name] += float(term_N.double().sum())
+            sums[own(name) if batch.own else name] += float(term_N.double().sum())
             add_by_sample(losses, batch, term_N)
 
-    targets = objective.normalizer * run.world * run.scale.value
     summed, stopping = run.agree(sums)
-    terms = {name: value / targets for name, value in summed.items()}
-    loss = sum(objective.weights[name] * value for name, value in terms.items())
-    if not math.isfinite(loss):
+    terms = terms_of(objective, drawn, summed)
+    if not math.isfinite(terms["loss"]):
         raise broken(run, step, "loss", {sample for sample, value in losses.items() if not math.isfinite(value)})
     learning_rate = run.learning_rate(step)
     norm = run.engine.step(learning_rate)
-    terms |= {"loss": loss, "targets": targets}
     if math.isfinite(norm):
         terms["gradNorm"] = norm
     elif run.scale.shrinkable:
@@ -59,6 +60,30 @@ def learn(run: Run, step: int, samples: tuple[int, ...]) -> tuple[Row, bool]:
     schedules = {"alpha": objective.alpha, "temperature": objective.temperature, "learningRate": learning_rate}
     schedules |= {f"{name}Weight": objective.weights[name] for name in ("hidden", "attention") if name in terms}
     return {"step": step + 1, **terms, **schedules, **run.scale.shown}, stopping
+
+
+def own(term: str) -> str:
+    """The name of a loss term over the student's own completions."""
+    return f"own{term.capitalize()}"
+
+
+def terms_of(objective: Objective, drawn: Drawn, sums: Mapping[str, float]) -> Row:
+    """The loss and its terms a token, from their sums over the data's tokens and over the student's own."""
+    weighed = {**objective.weights, **{own(name): weight for name, weight in objective.of_own.weights.items()}}
+    loss = sum(weighed[name] * value for name, value in sums.items()) / drawn.targets
+    terms = {
+        name: (sums.get(name, 0.0) + sums.get(own(name), 0.0)) / drawn.targets
+        for name in objective.weights
+        if name in sums or own(name) in sums
+    }
+    labelled = drawn.targets - drawn.own_targets
+    # What the student wrote has no hard label.
+    terms.pop("hard", None)
+    if labelled:
+        terms["hard"] = sums["hard"] / labelled
+    if drawn.own_targets:
+        terms[own("soft")] = sums[own("soft")] / drawn.own_targets
+    return {"loss": loss, **terms, "targets": drawn.targets, "tokens": drawn.tokens, **drawn.shown}
 
 
 def add_by_sample(losses: dict[int, float], batch: MicroBatch, loss_N: Tensor) -> None:

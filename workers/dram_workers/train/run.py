@@ -3,7 +3,7 @@
 import time
 import zlib
 from collections.abc import Iterator, Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from itertools import chain
 from pathlib import Path
 from typing import Protocol
@@ -18,6 +18,7 @@ from dram_workers.train.batches import MicroBatch, Plan, lay_out, spread
 from dram_workers.train.board import Board
 from dram_workers.train.checkpoint import Checkpoints, as_lines
 from dram_workers.train.engine import Engine
+from dram_workers.train.generation import Drawn, Generator
 from dram_workers.train.losses import Objective, Target
 from dram_workers.train.scaling import LossScale
 from dram_workers.train.schedules import learning_rate_at, value_at
@@ -48,7 +49,8 @@ class Run:
     dataset: Dataset
     plan: Plan
     engine: Engine
-    teacher: TargetSource
+    teacher: TargetSource | None
+    """None where the text is all that is learned from."""
     checkpoints: Checkpoints
     reporter: Reporter
     stop_file: Path
@@ -60,6 +62,8 @@ class Run:
     """Log of the steps that are done."""
     rank: int
     world: int
+    generator: Generator | None = None
+    """Lets the student write a share of the completions."""
     validator: Validator | None = None
     board: Board | None = None
     """Rank 0's curves."""
@@ -76,13 +80,18 @@ class Run:
         self.watch = Watch.over(self.rows)
         self.scale = LossScale.over(self.rows, half=identity.precision == "FP16")
 
-    def objective(self, step: int, samples: tuple[int, ...]) -> Objective:
+    def draw(self, step: int, samples: tuple[int, ...]) -> Drawn:
+        """What a step learns from: its samples, some with a completion that the student writes now."""
+        if self.generator is None:
+            return Drawn(self.dataset, samples)
+        return self.generator.draw(step, samples, self.engine.student, rank=self.rank, world=self.world)
+
+    def objective(self, step: int, targets: int) -> Objective:
         """The loss at a step. DeepSpeed averages gradients over ranks; dividing by targets a rank makes that a sum.
 
         Under FP16 it is scaled here, and not when it is done, because its gradients are formed with it.
         """
         identity, total = self.config.identity, self.plan.total_steps
-        targets = sum(int(self.dataset[sample].loss_mask[1:].sum()) for sample in samples)
         hidden, attention = identity.hidden_states, identity.attention
         return Objective(
             temperature=value_at(identity.temperature, step, total),
@@ -100,11 +109,20 @@ class Run:
         """The learning rate at a step."""
         return learning_rate_at(self.config.identity, step, self.plan.total_steps)
 
-    def micro_batches(self, samples: tuple[int, ...]) -> Iterator[MicroBatch]:
-        """This rank's part of a step."""
+    def micro_batches(self, drawn: Drawn) -> Iterator[MicroBatch]:
+        """This rank's part of a step; what the student wrote comes in micro-batches of its own."""
         limit = micro_batch_limit(self.config.execution, self.engine.device)
-        for share in spread(samples, self.dataset.lengths, self.world, limit)[self.rank]:
-            yield lay_out(self.dataset, share, packed=self.config.identity.packing).to(self.engine.device)
+        packed, device = self.config.identity.packing, self.engine.device
+        for share in spread(drawn.kept, self.dataset.lengths, self.world, limit)[self.rank]:
+            yield lay_out(self.dataset, share, packed=packed).to(device)
+        places = tuple(range(len(drawn.completed)))
+        for share in spread(places, drawn.lengths, self.world, limit)[self.rank]:
+            numbers = tuple(drawn.completed[place] for place in share)
+            yield replace(lay_out(drawn, share, packed=packed), samples=numbers, own=True).to(device)
+
+    def target(self, batch: MicroBatch, temperature: float) -> Target:
+        """What the student is compared with; None leaves the hard labels."""
+        return None if self.teacher is None else self.teacher.target(batch, temperature)
 
     def agree(self, sums: Mapping[str, float]) -> tuple[dict[str, float], bool]:
         """Sums of the loss terms over all ranks, and whether any of them is to stop: one small all-reduce a step."""
@@ -123,10 +141,10 @@ class Run:
 
     def record(self, row: Row, samples: tuple[int, ...]) -> None:
         """Log a step that is done and report it."""
-        tokens = int(self.dataset.lengths[list(samples)].sum())
+        tokens = int(row["tokens"])
         # The samples are told by a checksum of their numbers, so that two logs show whether they saw the same ones.
         drawn = zlib.crc32(",".join(map(str, samples)).encode())
-        row = {**row, "tokens": tokens, "samples": len(samples), "drawn": drawn}
+        row = {**row, "samples": len(samples), "drawn": drawn}
         self.rows.append(row)
         self.watch.see(row)
         self.scale.update(overflow="skipped" in row)

@@ -9,6 +9,7 @@ import torch
 from transformers import PreTrainedModel
 
 from dram_workers.data.dataset import Dataset
+from dram_workers.data.tokenizer import ChatTokenizer
 from dram_workers.errors import BadInput, Transient, WorkerReason
 from dram_workers.progress import open_reporter
 from dram_workers.stages import TrainConfig, TrainIdentity, canonical_json
@@ -23,6 +24,7 @@ from dram_workers.train.checkpoint import Checkpoint, Checkpoints, as_lines
 from dram_workers.train.distiller import Distiller, Teacher, check_layers, check_projection, width_of
 from dram_workers.train.engine import Engine, initialize_process_group
 from dram_workers.train.gang import Gang, Task, TrainOutcome
+from dram_workers.train.generation import Generator
 from dram_workers.train.intermediate import LayerMap, Layers
 from dram_workers.train.loop import train
 from dram_workers.train.losses import Objective
@@ -77,6 +79,7 @@ def distill(task: Task, gang: Gang) -> TrainOutcome | None:
                 rows,
                 rank,
                 world,
+                generator=_generator(task, dataset),
                 validator=_validator(config, teacher, Path(task.inputs["dataset"]), device, world),
                 board=board if rank == 0 else None,
                 checkpoint_step=step,
@@ -119,6 +122,25 @@ def _engine(module: Distiller, config: TrainConfig, world: int, found: Checkpoin
         done = [row["step"] for row in rows if "skipped" not in row]
         engine.load_moments(len(done), sum(step > steps for step in done), found.read)
     return engine
+
+
+def _generator(task: Task, dataset: Dataset) -> Generator | None:
+    identity = task.config.identity
+    if identity.on_policy is None:
+        return None
+    return Generator(
+        dataset,
+        identity.on_policy,
+        seed=identity.seed,
+        max_length=identity.max_length,
+        stop_ids=ChatTokenizer.load(_own_folder(task)).stop_ids,
+        compute=COMPUTE[identity.precision],
+    )
+
+
+def _own_folder(task: Task) -> Path:
+    """Where the student's tokenizer lies: with its own checkpoint, or with the teacher that it is cut from."""
+    return Path(task.inputs["student"] if "student" in task.inputs else task.inputs["teacher"])
 
 
 def _validator(
@@ -178,27 +200,27 @@ def _told(standing: Standing, total_steps: int) -> Facts:
 def _models(task: Task, dataset: Dataset) -> tuple[PreTrainedModel, PreTrainedModel | None]:
     """Student in FP32 and frozen teacher in the type of the arithmetic, both checked against the data.
 
-    With cached logits there is no teacher: its weights are read only where the student is cut from them.
+    There is none in Sequence mode or with cached logits: its weights are read only where the student is cut from them.
     """
-    identity, folder, cached = task.config.identity, Path(task.inputs["teacher"]), "logits" in task.inputs
+    identity, cached = task.config.identity, "logits" in task.inputs
     attention = SEGMENTS if identity.packing else "sdpa"
     teacher = None
-    if not (cached and "student" in task.inputs):
-        teacher = load_model(folder, "auto", "spec.teacher.uri", attention=attention)
+    if "teacher" in task.inputs and not (cached and "student" in task.inputs):
+        teacher = load_model(Path(task.inputs["teacher"]), "auto", "spec.teacher.uri", attention=attention)
     if "student" in task.inputs:
-        own, field = Path(task.inputs["student"]), "spec.student.uri"
-        student = load_model(own, torch.float32, field, attention=attention)
+        field = "spec.student.uri"
+        student = load_model(_own_folder(task), torch.float32, field, attention=attention)
     else:
+        assert teacher is not None, "the planner gives a teacher to cut from where there is no student"
         assert identity.layers is not None, "the planner sets layers where there is no student"
-        assert teacher is not None, "loaded above"
-        own, field = folder, "spec.student.fromTeacher"
+        field = "spec.student.fromTeacher"
         student = cut_from(teacher, identity.layers, attention)
-    _check(student, own, field, dataset, packed=identity.packing)
-    if cached or teacher is None:
+    _check(student, _own_folder(task), field, dataset, packed=identity.packing)
+    if cached or teacher is None or identity.mode == "Sequence":
         return student.train(), None
     teacher.requires_grad_(requires_grad=False)
     torch.nn.Module.to(teacher, COMPUTE[identity.precision])
-    _check(teacher, folder, "spec.teacher.uri", dataset, packed=identity.packing)
+    _check(teacher, Path(task.inputs["teacher"]), "spec.teacher.uri", dataset, packed=identity.packing)
     return student.train(), teacher
 
 
@@ -220,8 +242,13 @@ def _source(
     store: ObjectStore,
     device: torch.device,
     world: int,
-) -> TargetSource:
-    """Where the targets come from: the cache, or the teacher on this rank's device or spread over all of them."""
+) -> TargetSource | None:
+    """Where the targets come from: the cache, or the teacher on this rank's device or spread over all of them.
+
+    None in Sequence mode.
+    """
+    if task.config.identity.mode == "Sequence":
+        return None
     if teacher is None:
         return CachedTeacher(Path(task.inputs["logits"]), dataset, store, Path(task.work) / "logits")
     settings = task.config.execution.deepspeed
@@ -263,8 +290,7 @@ def _write(
     prefix = "student."
     own = {name.removeprefix(prefix): value for name, value in weights.items() if name.startswith(prefix)}
     parameters = sum(value.numel() for value in own.values())
-    tokenizer = Path(task.inputs.get("student", task.inputs["teacher"]))
-    save_student(student, own, tokenizer, folder)
+    save_student(student, own, _own_folder(task), folder)
     (folder / LOG).write_text("".join(line + "\n" for line in as_lines(rows)))
     last = rows[-1] if rows else {}
     recipe: Facts = {

@@ -4,7 +4,7 @@ Legend: N target tokens, D/E width of student/teacher, V/U rows of the student's
 keeps.
 """
 
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Literal
 
 import torch
@@ -97,6 +97,11 @@ class Objective:
     hidden_weight: float = 0.0
     hidden_kind: Literal["MSE", "Cosine"] = "MSE"
     attention_weight: float = 0.0
+
+    @property
+    def of_own(self) -> "Objective":
+        """The loss on what the student wrote itself: its own words are no labels."""
+        return replace(self, alpha=1.0)
 
     @property
     def weights(self) -> dict[str, float]:
