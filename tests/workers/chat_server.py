@@ -11,7 +11,7 @@ from typing import Any
 
 import httpx2
 
-from dram_workers.stages import EndpointModel
+from dram_workers.endpoint_model import EndpointModel
 
 KEY = "sk-test-0123456789"
 

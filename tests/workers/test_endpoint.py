@@ -7,8 +7,8 @@ import pytest
 
 from dram_workers.endpoint import KEY as KEY_NAME
 from dram_workers.endpoint import Asked, Endpoint, Patience, check_endpoint, seed_of
+from dram_workers.endpoint_model import EndpointModel
 from dram_workers.errors import BadInput, Interrupted, NoPermission, StageError, Transient, WorkerReason
-from dram_workers.stages import EndpointModel
 from tests.workers.chat_server import KEY, ChatServer, Fault
 
 QUICK = Patience(tries=3, first_wait_seconds=0.001)

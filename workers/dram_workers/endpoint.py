@@ -19,8 +19,8 @@ import httpx2
 from pydantic import BaseModel, Field, ValidationError
 
 from dram_workers.data.tokenizer import Messages
+from dram_workers.endpoint_model import EndpointModel
 from dram_workers.errors import BadInput, Interrupted, NoPermission, StageError, Transient, WorkerReason
-from dram_workers.stages import EndpointModel
 
 KEY = "OPENAI_API_KEY"
 FIELD = "spec.teacher.endpoint"

@@ -13,6 +13,7 @@ from typing import Annotated, Any, Literal
 from pydantic import Field, TypeAdapter
 
 from dram_workers.deepspeed_settings import DeepSpeedSettings
+from dram_workers.endpoint_model import EndpointModel
 from dram_workers.model import Model
 from dram_workers.objective import AttentionMaps, Divergence, HiddenStates, ObjectiveMode, OnPolicy, Schedule
 from dram_workers.results import GateRow
@@ -119,14 +120,6 @@ class ProofNeed(Model):
     field: str
     limit: float
     items: int
-
-
-class EndpointModel(Model):
-    """A model behind an OpenAI-compatible endpoint. It has no digest, so address and name stand for it."""
-
-    url: str
-    """Base URL, e.g. `https://api.example.com/v1`."""
-    model: str
 
 
 class ResolveIdentity(Model):

@@ -9,6 +9,7 @@ from dram_operator.api.pods import PodTemplate
 from dram_operator.api.spec import Export, OnPolicySampling
 from dram_operator.api.status import Plan, PlannedInput, PlannedStage
 from dram_workers import stages
+from dram_workers.endpoint_model import EndpointModel
 from dram_workers.model import Model
 from dram_workers.objective import OnPolicy, Schedule
 from dram_workers.stages import StageKind, canonical_json
@@ -118,9 +119,9 @@ def _resolve(spec: DistillationJobSpec) -> PlannedStage:
     return _node("resolve", StageKind.RESOLVE, identity)
 
 
-def _endpoint(spec: DistillationJobSpec) -> stages.EndpointModel | None:
+def _endpoint(spec: DistillationJobSpec) -> EndpointModel | None:
     named = spec.teacher.endpoint
-    return stages.EndpointModel(url=named.url, model=named.model) if named else None
+    return EndpointModel(url=named.url, model=named.model) if named else None
 
 
 def _asking(spec: DistillationJobSpec) -> dict[str, Any]:

@@ -5,9 +5,10 @@ from contextlib import closing
 
 from dram_workers.context import StageContext
 from dram_workers.endpoint import FIELD, Asked, Endpoint
+from dram_workers.endpoint_model import EndpointModel
 from dram_workers.errors import BadInput, WorkerReason
 from dram_workers.golden import GoldenItem
-from dram_workers.stages import EndpointModel, EvaluateIdentity
+from dram_workers.stages import EvaluateIdentity
 
 
 def endpoint_answers(

@@ -10,8 +10,9 @@ from dram_workers.context import StageContext
 from dram_workers.data.sources import Record
 from dram_workers.data.tokenizer import ChatTokenizer, TemplateRefused
 from dram_workers.endpoint import Asked, Endpoint, seed_of
+from dram_workers.endpoint_model import EndpointModel
 from dram_workers.errors import BadInput, WorkerReason
-from dram_workers.stages import EndpointModel, SynthesizeIdentity
+from dram_workers.stages import SynthesizeIdentity
 from dram_workers.synthesize.answers import BATCH, PROMPTS_FIELD, Answer, Sampling, Written
 
 if TYPE_CHECKING:
