@@ -58,6 +58,27 @@ SEQUENCE = (
         "alpha weighs soft targets against hard labels, and Sequence mode has hard labels only",
     ),
     _left_alone("temperature", _DEFAULTS.temperature, "temperature softens logits, and Sequence mode compares none"),
+    Rule(
+        "spec.objective",
+        f"self.mode != 'Sequence' || self.divergence.type == '{_DEFAULTS.divergence.type}'",
+        "divergence compares distributions, and Sequence mode has text alone: remove it, or set mode to Logits",
+        ".divergence",
+    ),
+    *(
+        Rule(
+            "spec.objective",
+            f"self.mode != 'Sequence' || !has(self.{term})",
+            f"{term} looks into the teacher, and Sequence mode has its text alone: remove it, or set mode to Logits",
+            f".{term}",
+        )
+        for term in ("hiddenStates", "attention")
+    ),
+    Rule(
+        "spec.objective",
+        "self.mode != 'Sequence' || self.teacherLogits.mode == 'Online'",
+        "there are no logits in Sequence mode that could be cached: remove teacherLogits, or set mode to Logits",
+        ".teacherLogits.mode",
+    ),
 )
 """In Sequence mode the loss is the cross-entropy, so what shapes another term is refused."""
 

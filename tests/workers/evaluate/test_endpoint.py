@@ -46,7 +46,12 @@ def rows(outcome: StageOutcome) -> dict[str, dict[str, Any]]:
 def test_an_endpoint_answers_as_its_weights_would(tmp_path: Path, chat_server: ChatServer, tiny_teacher: Path) -> None:
     there = rows(run(tmp_path / "there", {}, subject="Teacher", endpoint=chat_server.model()))
     here = rows(run(tmp_path / "here", {"model": tiny_teacher}, subject="Teacher"))
-    assert {name: row["answer"] for name, row in there.items()} == {name: row["answer"] for name, row in here.items()}
+    # Where the limit cuts a character in two, the server leaves its half away.
+    answers = [
+        {name: row["answer"].rstrip("\N{REPLACEMENT CHARACTER}") for name, row in found.items()}
+        for found in (there, here)
+    ]
+    assert answers[0] == answers[1]
     assert there["contract"]["nll"] is None, "an endpoint gives no likelihoods"
     assert here["contract"]["nll"] > 0
 
