@@ -20,7 +20,7 @@ from dram_workers.train.student import cut_from
 from tests.models import ModelShape, support_rows, write_jsonl, write_model, write_tokenizer
 from tests.workers.train.training import IDENTITY, Training, write_teacher_and_dataset
 
-HALF = {"on_policy": {"fraction": 0.5, "temperature": 1.0, "max_new_tokens": 10}, "max_steps": 4}
+HALF = {"on_policy": {"fraction": 0.5, "temperature": 1.0, "max_new_tokens": 10}, "max_steps": 3}
 TEXT = {"mode": "Sequence", "layers": None, "alpha": {"start": 0.0, "end": 0.0}, "temperature": {"start": 1, "end": 1}}
 
 
@@ -38,7 +38,7 @@ def alone(tmp_path_factory: pytest.TempPathFactory, paths: dict[str, Path]) -> T
 
 def test_the_students_own_words_are_logged_and_have_no_hard_labels(alone: Training) -> None:
     own = [row for row in alone.log if "ownTargets" in row]
-    assert len(own) == len(alone.log) == 4
+    assert len(own) == len(alone.log) == 3
     for row in own:
         assert 0 < row["ownSamples"] < row["samples"]
         assert 0 < row["ownTargets"] < row["targets"]
@@ -50,13 +50,8 @@ def test_the_students_own_words_are_logged_and_have_no_hard_labels(alone: Traini
 
 @pytest.mark.parametrize(
     ("identity", "execution"),
-    [
-        ({}, {"workers": 2}),
-        ({}, {"micro_batch_tokens": 60}),
-        ({"packing": False}, {}),
-        ({}, {"loss_tile_bytes": 1 << 16}),
-    ],
-    ids=["ranks", "micro-batches", "padding", "tiles"],
+    [({}, {"workers": 2, "micro_batch_tokens": 60}), ({"packing": False}, {"loss_tile_bytes": 1 << 16})],
+    ids=["ranks and micro-batches", "padding and tiles"],
 )
 def test_no_split_of_the_work_changes_what_is_written_or_learned(
     tmp_path: Path, alone: Training, paths: dict[str, Path], identity: dict[str, Any], execution: dict[str, Any]
@@ -113,7 +108,7 @@ def test_loss_and_gradient_are_those_of_a_dense_divergence_over_all_own_tokens(
     (row,) = training.log
     assert row["targets"] == row["ownTargets"] == drawn.targets
     assert "hard" not in row
-    assert row["loss"] == pytest.approx(float(total) / drawn.targets, rel=1e-5)
+    assert row["loss"] == pytest.approx(float(total.detach()) / drawn.targets, rel=1e-5)
     assert row["gradNorm"] == pytest.approx(float(norm), rel=1e-4)
 
 
@@ -143,8 +138,8 @@ def test_text_is_learned_without_a_teacher_by_any_tokenizer(tmp_path: Path) -> N
 
 
 def test_text_alone_teaches_what_hard_labels_teach_beside_a_teacher(tmp_path: Path, paths: dict[str, Path]) -> None:
-    text = Training(tmp_path / "text", paths, TEXT | {"layers": 2, "max_steps": 4})
-    labels = Training(tmp_path / "labels", paths, {"alpha": {"start": 0.0, "end": 0.0}, "max_steps": 4})
+    text = Training(tmp_path / "text", paths, TEXT | {"layers": 2, "max_steps": 2})
+    labels = Training(tmp_path / "labels", paths, {"alpha": {"start": 0.0, "end": 0.0}, "max_steps": 2})
     assert (text.run().code, labels.run().code) == (0, 0)
     for ours, want in zip(text.log, labels.log, strict=True):
         for name in ("loss", "hard", "gradNorm"):
