@@ -22,7 +22,7 @@ def status(name: str) -> int:
     return next(int(line.split()[1]) * 1024 for line in lines if line.startswith(f"{name}:"))
 
 
-class Clock(TrainerCallback):  # type: ignore[misc]
+class Clock(TrainerCallback):
     """Notes when steps begin and end; forgets the peak of memory when the warm-up is over."""
 
     def __init__(self, warmup: int) -> None:

@@ -76,7 +76,7 @@ class Engine:
         if identity.precision == "FP16":
             # Not DeepSpeed's own: its scalers clip before they take the scale out, and forget it in a checkpoint.
             device = "cuda" if torch.cuda.is_available() else "cpu"
-            module.forward = torch.autocast(device, torch.float16)(module.forward)  # type: ignore[method-assign]
+            module.forward = torch.autocast(device, torch.float16)(module.forward)
         try:
             self._engine, *_ = deepspeed.initialize(
                 model=module, optimizer=self._adamw, config=config, dist_init_required=False
@@ -102,7 +102,7 @@ class Engine:
         if self._embeddings is None:
             return [{"params": list(module.parameters())}]
         # A gradient is dropped before it is reduced, so it counts for no norm, whatever the ZeRO stage.
-        self._embeddings.register_hook(lambda grad: torch.zeros_like(grad) if self.frozen else grad)
+        self._embeddings.register_hook(lambda grad: torch.zeros_like(grad) if self.frozen else grad)  # type: ignore[no-untyped-call]
         others = [given for given in module.parameters() if given is not self._embeddings]
         return [{"params": others}, {"params": [self._embeddings]}]
 
