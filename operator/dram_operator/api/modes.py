@@ -21,13 +21,13 @@ TEACHER = (
     object_name("spec.teacher.endpoint.secretRef.name", "Secret"),
     Rule(
         "spec",
-        "!has(self.teacher.endpoint) || self.objective.mode == 'Sequence'",
+        "!has(self.teacher) || !has(self.teacher.endpoint) || self.objective.mode == 'Sequence'",
         "an endpoint gives text and no logits: set spec.objective.mode to Sequence, or name the teacher's weights in uri",
         ".teacher.endpoint",
     ),
     Rule(
         "spec",
-        "!has(self.teacher.endpoint) || !has(self.student.fromTeacher)",
+        "!has(self.teacher) || !has(self.teacher.endpoint) || !has(self.student.fromTeacher)",
         "the teacher is an endpoint, so there are no layers to cut a student from: name a checkpoint in spec.student.uri",
         ".student.fromTeacher",
     ),

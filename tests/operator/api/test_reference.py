@@ -40,7 +40,7 @@ def test_a_member_without_a_docstring_has_no_meaning() -> None:
         "| `betas` | list of number from 0 below 1, at most 2 | `[0.9, 0.95]` |",
         "| `config` | free-form object |  | Raw DeepSpeed settings",
         "| `requests` | map of quantity |  | What the scheduler reserves",
-        "| `uri` | string, at most 256 characters | required | Where the teacher lies",
+        "| `uri` | string, at most 256 characters |  | Where the teacher lies",
         "| `packing` | boolean | `true` |",
         "| `spec.student` | set exactly one of uri",
         "## spec.podTemplate.envFromSecrets[]",
