@@ -21,7 +21,7 @@ PROMPTS = Path(__file__).parents[2] / "examples" / "support-bot" / "prompts.json
 QUESTIONS, ANSWER_TOKENS, STUDENT_LAYERS = 24, 40, 20
 KEPT = (16, 32, 64, 128)
 TEMPERATURES = (1.0, 1.5, 2.0, 3.0)
-STEPS = (0, 20, 60)
+STEPS = (0, 20)
 
 
 def bucket(log_q: Tensor, p: Tensor, ids: Tensor) -> Tensor:

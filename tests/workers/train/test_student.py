@@ -11,8 +11,9 @@ from hypothesis import strategies as st
 from transformers import AutoModelForCausalLM, Qwen3Config, Qwen3ForCausalLM
 
 from dram_workers.errors import BadInput, WorkerReason
+from dram_workers.layers import kept_layers
 from dram_workers.train.pretrained import load_model
-from dram_workers.train.student import cut_from, kept_layers, save_student
+from dram_workers.train.student import cut_from, save_student
 from tests.models import ModelShape, write_model, write_tokenizer
 
 
