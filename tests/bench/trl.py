@@ -65,39 +65,52 @@ def rows() -> list[Row]:
         job = make_job(Path(folder))
         teacher, student = (parameters(Path(job[name])) for name in ("teacher", "student"))
         trl, gkd = (run_trl(trainer, job, Path(folder)) for trainer in ("distillation", "gkd"))
-        online, text = (run_ours(kind, job, Path(folder)) for kind in ("online", "text"))
-    extra = online.extra_bytes(student=student, teacher=teacher)
+        online, cached, text = (run_ours(kind, job, Path(folder)) for kind in ("online", "cached", "text"))
+    ours = {
+        "online": (online, online.extra_bytes(student=student, teacher=teacher)),
+        "cached": (cached, cached.extra_bytes(student=student, teacher=0)),
+    }
     peers = {
         "": ("TRL DistillationTrainer on given completions", trl),
         ".gkd": ("TRL GKDTrainer, lmbda 0", gkd),
     }
     found = []
-    for name, (peer, theirs) in peers.items():
-        speeds = 1 / online.step_seconds, 1 / theirs.step_seconds
-        found += [
-            Row(f"kd.steps_per_second.online{name}", speeds[0], "1/s", peer, speeds[1], f"higher is better; {SAME}"),
+    for mode, (measured, extra) in ours.items():
+        for name, (peer, theirs) in peers.items():
+            found += beside(
+                f"{mode}{name}", measured, extra, peer, theirs, theirs.extra_bytes(student=student, teacher=teacher)
+            )
+        note = f"lower is better; the same step with the teacher {mode}; {SAME}"
+        found.append(
             Row(
-                f"kd.tokens_per_second.online{name}",
-                speeds[0] * BATCH * LENGTH,
-                "1/s",
-                peer,
-                speeds[1] * BATCH * LENGTH,
-                f"higher is better; {SAME}",
-            ),
-            Row(
-                f"kd.extra_memory_bytes.online{name}",
-                extra,
-                "B",
-                peer,
-                theirs.extra_bytes(student=student, teacher=teacher),
-                f"lower is better; peak - weights - optimizer; {SAME}",
-            ),
-        ]
-    note = f"lower is better; what the teacher costs a step that sees its samples for the first time; {SAME}"
-    found.append(
-        Row("kd.step_seconds.online", online.step_seconds, "s", "cross-entropy alone here", text.step_seconds, note)
-    )
+                f"kd.step_seconds.{mode}",
+                measured.step_seconds,
+                "s",
+                "cross-entropy alone here",
+                text.step_seconds,
+                note,
+            )
+        )
     return found
+
+
+def beside(name: str, ours: Measured, extra: int, peer: str, theirs: Measured, their_extra: int) -> list[Row]:
+    """Speed and memory of one of our ways beside a peer."""
+    speeds = 1 / ours.step_seconds, 1 / theirs.step_seconds
+    tokens = BATCH * LENGTH
+    memory = f"lower is better; peak - weights - optimizer; {SAME}"
+    return [
+        Row(f"kd.steps_per_second.{name}", speeds[0], "1/s", peer, speeds[1], f"higher is better; {SAME}"),
+        Row(
+            f"kd.tokens_per_second.{name}",
+            speeds[0] * tokens,
+            "1/s",
+            peer,
+            speeds[1] * tokens,
+            f"higher is better; {SAME}",
+        ),
+        Row(f"kd.extra_memory_bytes.{name}", extra, "B", peer, their_extra, memory),
+    ]
 
 
 def make_job(folder: Path) -> dict[str, Any]:
@@ -161,15 +174,32 @@ def parameters(folder: Path) -> int:
 
 
 def run_ours(kind: str, job: dict[str, Any], folder: Path) -> Measured:
-    """A training stage; `text` has no teacher."""
+    """A training stage: the teacher `online` or `cached`, or `text` without one."""
     paths = {"student": Path(job["student"]), "dataset": folder / "dataset"}
     recipe = RECIPE
     if kind == "text":
         recipe = RECIPE | {"mode": "Sequence", "alpha": {"start": 0.0, "end": 0.0}}
     else:
         paths["teacher"] = Path(job["teacher"])
+    if kind == "cached":
+        command = ["cache", str(folder / kind), job["teacher"], str(folder / "dataset")]
+        paths["logits"] = Path(printed(command))
     training = Training(folder / kind, paths, recipe, {"threads": THREADS, "checkpoint_every_steps": 1000})
-    return Measured(*timed(training), base_bytes=imported_bytes())
+    return Measured(*timed(training), base_bytes=int(printed(["imports"])))
+
+
+def printed(command: list[str]) -> str:
+    """What a command of this program says last, in a process of its own."""
+    program = [sys.executable, "-m", "tests.bench.trl", *command]
+    return subprocess.run(program, check=True, capture_output=True, text=True).stdout.splitlines()[-1]
+
+
+def write_cache(folder: Path, teacher: Path, dataset: Path) -> None:
+    """Run the teach stage into the store that the training reads; prints where its result is."""
+    from tests.workers.teach.teaching import models, run
+
+    outcome = run(folder, models(teacher, dataset), topK=64, precision="BF16")
+    print(outcome.folders["logits"])  # noqa: T201
 
 
 def timed(training: Training) -> tuple[float, int]:
@@ -187,14 +217,6 @@ def timed(training: Training) -> tuple[float, int]:
         attempt.process.wait()
         assert attempt.code == 0
     return statistics.median(np.diff(marks).tolist()), peak
-
-
-def imported_bytes() -> int:
-    """Memory of a rank that has imported what it needs."""
-    ran = subprocess.run(
-        [sys.executable, "-m", "tests.bench.trl", "imports"], check=True, capture_output=True, text=True
-    )
-    return int(ran.stdout.splitlines()[-1])
 
 
 def imports() -> None:
@@ -237,5 +259,5 @@ def status(process: Path, name: str) -> int:
 
 
 if __name__ == "__main__":
-    COMMANDS: dict[str, Callable[..., None]] = {"models": write_models, "imports": imports}
+    COMMANDS: dict[str, Callable[..., None]] = {"models": write_models, "imports": imports, "cache": write_cache}
     COMMANDS[sys.argv[1]](*map(Path, sys.argv[2:]))
