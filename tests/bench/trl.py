@@ -232,7 +232,8 @@ def run_trl(trainer: str, job: dict[str, Any], folder: Path) -> Measured:
     program = Path(__file__).with_name("_trl_program.py")
     environment = os.environ | {"OMP_NUM_THREADS": str(job["threads"]), "HF_HUB_OFFLINE": "1"}
     environment.pop("PYTHONPATH", None)
-    command = [str(python), str(program), trainer, str(folder / "job.json")]
+    # Without -P this folder would be on the path, and its modules in the way of those of the same name.
+    command = [str(python), "-P", str(program), trainer, str(folder / "job.json")]
     ran = subprocess.run(command, env=environment, capture_output=True, text=True, check=False)
     if ran.returncode:
         raise RuntimeError(f"TRL's {trainer} failed: {ran.stderr[-3000:]}")
