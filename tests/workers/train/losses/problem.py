@@ -73,19 +73,21 @@ def a_problem(
     return Problem(student, random(tokens, 16).requires_grad_(), teacher, random(tokens, 24, factor=3), labels)
 
 
-def dense_logits(model: Projection, hidden_ND: Tensor) -> Tensor:
-    """Every logit."""
+def dense_logits(model: Projection, hidden_ND: Tensor, products: torch.dtype | None = None) -> Tensor:
+    """Every logit; with `products`, rounded where a matrix product of that type rounds it."""
     logits_NV = hidden_ND @ model.weight_VD.T
+    if products is not None:
+        logits_NV = logits_NV + (logits_NV.detach().to(products).to(logits_NV.dtype) - logits_NV.detach())
     if model.bias_V is not None:
         logits_NV = logits_NV + model.bias_V
     logits_NV = logits_NV * model.scale
     return logits_NV if model.softcap is None else model.softcap * torch.tanh(logits_NV / model.softcap)
 
 
-def teacher_log_probabilities(problem: Problem, temperature: float) -> Tensor:
+def teacher_log_probabilities(problem: Problem, temperature: float, products: torch.dtype | None = None) -> Tensor:
     """The teacher's, [N, V]; -inf for rows that it lacks."""
     rows = len(problem.student.weight_VD)
-    teacher_NU = dense_logits(problem.teacher, problem.teacher_hidden_NE)[:, :rows]
+    teacher_NU = dense_logits(problem.teacher, problem.teacher_hidden_NE, products)[:, :rows]
     padded_NV = pad(teacher_NU, (0, rows - teacher_NU.shape[1]), value=float("-inf"))
     return (padded_NV / temperature).log_softmax(-1)
 
@@ -113,13 +115,15 @@ def dense_divergence(kind: Divergence, log_q_NV: Tensor, log_p_NV: Tensor) -> Te
             return beta * of_teacher_N + (1 - beta) * (q_NV * (log_q_NV - log_m_NV)).sum(-1)
 
 
-def dense_loss(problem: Problem, objective: Objective, log_p_NV: Tensor | None = None) -> Losses:
+def dense_loss(
+    problem: Problem, objective: Objective, log_p_NV: Tensor | None = None, products: torch.dtype | None = None
+) -> Losses:
     """The definition, with every logit in memory, for a teacher at hand or for given log-probabilities."""
     temperature, alpha = objective.temperature, objective.alpha
-    student_NV = dense_logits(problem.student, problem.hidden_ND)
+    student_NV = dense_logits(problem.student, problem.hidden_ND, products)
     log_q_NV = (student_NV / temperature).log_softmax(-1)
     if log_p_NV is None:
-        log_p_NV = teacher_log_probabilities(problem, temperature)
+        log_p_NV = teacher_log_probabilities(problem, temperature, products)
     soft_N = temperature**2 * dense_divergence(objective.divergence, log_q_NV, log_p_NV)
     hard_N = cross_entropy(student_NV, problem.labels_N, reduction="none")
     return Losses((alpha * soft_N + (1 - alpha) * hard_N).sum() / objective.normalizer, soft_N, hard_N)
