@@ -49,3 +49,5 @@ class StageOutcome:
     pinned: dict[str, Output] = field(default_factory=dict)
     measures: tuple[Measure, ...] = ()
     facts: dict[str, str | int | float | bool] = field(default_factory=dict)
+    warning: str = ""
+    """What may go wrong later, in a sentence with numbers and remedy. Only of a stage that is never taken from the cache."""

@@ -50,7 +50,7 @@ def main(argv: list[str] | None = None) -> int:
 def perform(kind: StageKind, config_file: Path) -> tuple[StageMessage, ExitCode]:
     """Run the stage and put its end into words, whatever it is."""
     try:
-        result, cached = _stage(_read(kind, config_file))
+        end = _stage(_read(kind, config_file))
     except StageError as error:
         return _failure(error), error.exit_code
     except (Exception, KeyboardInterrupt) as error:
@@ -58,10 +58,10 @@ def perform(kind: StageKind, config_file: Path) -> tuple[StageMessage, ExitCode]
         logger.exception("%s failed", kind)
         known = explain(error)
         return _failure(known), known.exit_code
-    return StageMessage(reason="Cached" if cached else "Completed", result=result), ExitCode.DONE
+    return end, ExitCode.DONE
 
 
-def _stage(config: StageConfig) -> tuple[StageResult | None, bool]:
+def _stage(config: StageConfig) -> StageMessage:
     started_at = datetime.now(UTC)
     stopping = _stop_on_signals()
     _limit_threads(config)
@@ -74,8 +74,8 @@ def _stage(config: StageConfig) -> tuple[StageResult | None, bool]:
         inputs = FetchedInputs(given_inputs(config), config.execution, work)
         context = StageContext(inputs, store, config.execution, reporter, work, stopping)
         if cached is not None and _stands(module, config, context, cached):
-            return cached, True
-        return _run(module, config, context, store, started_at), False
+            return StageMessage(reason="Cached", result=cached)
+        return _run(module, config, context, store, started_at)
 
 
 def _stands(module: ModuleType, config: StageConfig, context: StageContext, cached: StageResult) -> bool:
@@ -86,10 +86,13 @@ def _stands(module: ModuleType, config: StageConfig, context: StageContext, cach
 
 def _run(
     module: ModuleType, config: StageConfig, context: StageContext, store: ObjectStore, started_at: datetime
-) -> StageResult | None:
+) -> StageMessage:
     outcome: StageOutcome | None = module.run(config, context)
-    # of the workers of one stage, only one has a result to tell
-    return None if outcome is None else publish_result(store, config, outcome, started_at=started_at)
+    if outcome is None:
+        # of the workers of one stage, only one has a result to tell
+        return StageMessage(reason="Completed")
+    result = publish_result(store, config, outcome, started_at=started_at)
+    return StageMessage(reason="Completed", message=outcome.warning, result=result)
 
 
 def stage_module(kind: StageKind) -> ModuleType:

@@ -86,6 +86,8 @@ class WorkerReason(StrEnum):
     """The loss became NaN or infinite."""
     LOSS_DIVERGED = "LossDiverged"
     """The loss went up and stayed there."""
+    MEMORY_LIMIT_TOO_LOW = "MemoryLimitTooLow"
+    """Weights, gradients and optimizer alone need more memory than a training pod may use."""
     DISK_FULL = "DiskFull"
     """No space is left in the scratch folder."""
     OUT_OF_MEMORY = "OutOfMemory"

@@ -145,12 +145,46 @@ class ResolveIdentity(Model):
     """Golden items that the gates need."""
 
 
+class TrainingSetup(Model):
+    """What the memory of a training pod follows from, beside the models."""
+
+    precision: str = "BF16"
+    """As in spec.training."""
+    zero_stage: int = 0
+    """The stage in effect."""
+    offload: bool = False
+    """DeepSpeed keeps the optimizer apart, and copies gradients to it."""
+    world: int = 1
+    """Ranks of the whole gang."""
+    ranks_in_pod: int = 1
+    """Ranks that share the limit."""
+    batch_tokens: int
+    max_length: int
+    max_steps: int | None = None
+    micro_batch_tokens: int | None = None
+    loss_tile_bytes: int = 64 * 1024 * 1024
+    cached: bool = False
+    """No teacher runs beside the student."""
+    attention_maps: bool = False
+    """The loss compares them."""
+    hidden_states: bool = False
+    """The loss compares those of every layer, not of the last alone."""
+    limit_bytes: int | None = None
+    """Memory limit of the pod; none where it is not known, or where the models live in a GPU's memory."""
+
+
+class ResolveExecution(Execution):
+    """What else `resolve` looks at. It is always done again, so none of this need be part of its key."""
+
+    training: TrainingSetup | None = None
+
+
 class ResolveConfig(_Config):
     """What the `resolve` stage reads."""
 
     kind: Literal[StageKind.RESOLVE] = StageKind.RESOLVE
     identity: ResolveIdentity
-    execution: Execution
+    execution: ResolveExecution
 
 
 # synthesize
@@ -446,6 +480,8 @@ class PublishIdentity(Model):
     gates: tuple[GateRow, ...]
     manifest: dict[str, Any]
     """The user's spec, shown in the report."""
+    warnings: tuple[str, ...] = ()
+    """What earlier stages warned of."""
     job: str = ""
     """`namespace/name`: two jobs with one recipe publish to folders of their own."""
 

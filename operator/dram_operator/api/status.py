@@ -76,6 +76,8 @@ class Reason(StrEnum):
     """Preemption, eviction or node loss; retried for free."""
     RESULT_UNREADABLE = "ResultUnreadable"
     """A stage ended well but left no readable result."""
+    WARNED = "Warned"
+    """A stage ended well and warns of what may go wrong later. Only of Events."""
     PREFLIGHT_FAILED = "PreflightFailed"
     """The untrained student already misses a limit that training cannot help; the message has gate, value, limit and remedy."""
     GATE_FAILED = "GateFailed"
@@ -177,7 +179,7 @@ class StageStatus(Model):
     reason: Word | None = None
     """Why it waits, failed or was skipped."""
     message: Annotated[str, Field(max_length=1024)] | None = None
-    """The same, in a sentence."""
+    """The same, in a sentence; of a stage that ended well, what it warns of."""
     started_at: Timestamp | None = None
     """When its latest attempt was created."""
     finished_at: Timestamp | None = None

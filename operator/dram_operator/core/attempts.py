@@ -63,10 +63,11 @@ def _absorb_success(
     stage: StageStatus, planned: PlannedStage, view: AttemptView, now: datetime, retries: int
 ) -> StageStatus:
     told = [read_message(pod.message) for pod in view.pods]
-    result = next((message.result for message in told if message and message.result), None)
-    if result:
+    message = next((message for message in told if message and message.result), None)
+    if message and (result := message.result):
         reason = Reason.CACHED if result.cached else Reason.COMPLETED
-        update = {"state": StageState.SUCCEEDED, "reason": reason, "message": None, "result": result}
+        update: dict[str, object] = {"state": StageState.SUCCEEDED, "reason": reason, "result": result}
+        update["message"] = message.message[:LONGEST_MESSAGE] or None
         return stage.model_copy(update=update | {"key": result.key, "finished_at": stamp(view.finished_at or now)})
     ended = view.finished_at or view.created_at
     # of several pods any one may have the result, and the watches show them one by one

@@ -108,7 +108,8 @@ def _reached(picture: Picture, *kinds: StageKind) -> Finding:
         return Finding("False", bad.reason or Reason.PENDING, f"{bad.id}: {bad.message or ''}")
     if stages and all(stage.state is StageState.SUCCEEDED for stage in stages):
         cached = all(stage.reason == Reason.CACHED for stage in stages)
-        return Finding("True", Reason.CACHED if cached else Reason.COMPLETED, _stopped_early(stages))
+        warning = next((f"{stage.id}: {stage.message}" for stage in stages if stage.message), "")
+        return Finding("True", Reason.CACHED if cached else Reason.COMPLETED, warning or _stopped_early(stages))
     if picture.ended:
         return Finding("False", Reason.NOT_REACHED)
     busy = next((stage for stage in stages if stage.state is StageState.RUNNING), None)

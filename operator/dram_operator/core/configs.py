@@ -4,10 +4,11 @@ from typing import Any
 
 from dram_operator.api.distillation_job import DistillationJob
 from dram_operator.api.spec import Storage
-from dram_operator.api.status import PlannedStage
+from dram_operator.api.status import PlannedStage, StageState
 from dram_operator.core.installation import Installation
+from dram_operator.core.memory import training_setup
 from dram_operator.core.plan import RUN_NEUTRAL
-from dram_workers.results import GateRow, StageResult
+from dram_workers.results import StageResult
 from dram_workers.stages import (
     STAGE_CONFIG,
     GgufType,
@@ -83,14 +84,17 @@ def inputs_of(
     return found
 
 
-def publish_identity(
-    stage: PlannedStage, job: DistillationJob, gates: tuple[GateRow, ...], releasable: dict[str, bool]
-) -> PlannedStage:
-    """The publish stage with the spec and what only the gates know; variants without an export are absent."""
+def publish_identity(stage: PlannedStage, job: DistillationJob, releasable: dict[str, bool]) -> PlannedStage:
+    """The publish stage with the spec and what only the status knows; variants without an export are absent."""
     types: dict[str, GgufType] = {export.name: export.gguf.type for export in job.spec.exports}
     identity = PublishIdentity.model_validate(stage.identity).model_copy(
         update={
-            "gates": gates,
+            "gates": job.status.gates,
+            "warnings": tuple(
+                f"{done.id}: {done.message}"
+                for done in job.status.stages
+                if done.state is StageState.SUCCEEDED and done.message
+            ),
             "manifest": job.spec.model_dump(mode="json", exclude_none=True, exclude=set(RUN_NEUTRAL)),
             "job": f"{job.metadata.namespace}/{job.metadata.name}",
             "variants": tuple(
@@ -148,6 +152,8 @@ def _execution(
             "tokenFile": TOKEN_FILE,
             "caFile": PROGRESS_CA_FILE if installation.progress_ca else None,
         }
+    if stage.kind is StageKind.RESOLVE:
+        execution["training"] = training_setup(job, installation)
     if stage.kind is StageKind.TRAIN:
         execution["rendezvous"] = rendezvous
     if stage.kind is StageKind.PUBLISH:

@@ -231,7 +231,8 @@ class _Work:
         results = {stage.id: stage.result for stage in self.stages.values() if stage.result}
         inputs = configs.inputs_of(node, self.plan, results, storage.uri)
         if node.kind is StageKind.PUBLISH:
-            node = configs.publish_identity(node, self.job, self.status.gates, releasable(self.status))
+            job = self.job.model_copy(update={"status": self.status})
+            node = configs.publish_identity(node, job, releasable(self.status))
         meeting = (
             rendezvous(self.job.metadata.name, node, number, attempts.pods(node))
             if self.installation.on_cluster

@@ -38,9 +38,11 @@ def _stage_event(before: StageStatus | None, stage: StageStatus) -> JobEvent | N
     told = (before.state, before.reason, before.attempt) if before else (StageState.PENDING, None, stage.attempt)
     if told == (stage.state, stage.reason, stage.attempt) or stage.state is StageState.SKIPPED:
         return None
-    bad = stage.state is StageState.FAILED or (stage.reason is not None and stage.reason not in GOOD_REASONS)
+    warned = stage.state is StageState.SUCCEEDED and stage.message is not None
+    bad = warned or stage.state is StageState.FAILED or (stage.reason is not None and stage.reason not in GOOD_REASONS)
     text = f"{stage.id} (attempt {stage.attempt}): {stage.message or stage.state.value}"
-    return JobEvent("Warning" if bad else "Normal", stage.reason or stage.state.value, text)
+    reason = Reason.WARNED if warned else stage.reason or stage.state.value
+    return JobEvent("Warning" if bad else "Normal", reason, text)
 
 
 def _summary_event(old: DistillationJobStatus, new: DistillationJobStatus) -> JobEvent | None:

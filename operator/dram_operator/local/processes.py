@@ -12,6 +12,7 @@ from datetime import UTC, datetime
 from pathlib import Path
 from queue import SimpleQueue
 
+import psutil
 from pydantic import ValidationError
 
 from dram_operator.core.observed import Attempt, AttemptView, PodView, ProgressView
@@ -26,6 +27,15 @@ Clock = Callable[[], datetime]
 def utc_now() -> datetime:
     """The time."""
     return datetime.now(UTC)
+
+
+def machine_bytes(group: Path = Path("/sys/fs/cgroup/memory.max")) -> int:
+    """Memory that processes of this machine, or of this container, may use."""
+    whole = int(psutil.virtual_memory().total)
+    try:
+        return min(whole, int(group.read_text()))
+    except (OSError, ValueError):
+        return whole
 
 
 @dataclass

@@ -14,13 +14,14 @@ from types import FrameType
 from typing import Protocol
 
 from dram_operator.api.distillation_job import DistillationJob
+from dram_operator.api.pods import Resources
 from dram_operator.api.spec import Storage
 from dram_operator.api.status import Condition, ConditionType, DistillationJobStatus, Reason
 from dram_operator.core.configs import storage_of
 from dram_operator.core.distillation import decide
 from dram_operator.core.installation import Installation
 from dram_operator.core.observed import Attempt, Decision, Observed, ProgressView
-from dram_operator.local.processes import Processes, utc_now
+from dram_operator.local.processes import Processes, machine_bytes, utc_now
 from dram_operator.local.workdir import Workdir
 from dram_workers.stages import StoreSettings
 from dram_workers.store.open import open_store
@@ -175,6 +176,7 @@ def _installation(workdir: Workdir, mounts: dict[str, str]) -> Installation:
         on_cluster=False,
         cache=str(workdir.cache),
         mounts=mounts,
+        default_resources=Resources(limits={"memory": str(machine_bytes())}),
         # A benchmark that shares its cores measures its neighbours.
         max_parallel=1,
     )

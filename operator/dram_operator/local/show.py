@@ -106,7 +106,7 @@ def line(stage: StageStatus) -> str:
             return f"… {stage.id}"
         case StageState.SUCCEEDED:
             took = "cached" if stage.reason == Reason.CACHED else f"{_seconds(stage)} s"
-            return f"✓ {stage.id} ({took})"
+            return f"✓ {stage.id} ({took})" + (f"; warning: {stage.message}" if stage.message else "")
         case StageState.PENDING:
             return f"↻ {stage.id}: {stage.reason}: {stage.message}; tried again at {stage.retry_at}"
         case StageState.FAILED:

@@ -1,6 +1,7 @@
 """What resolve pins, and what it refuses before any training pod starts."""
 
 import json
+import re
 import shutil
 from collections.abc import Callable
 from dataclasses import replace
@@ -44,8 +45,8 @@ def given(teacher: Path, tmp_path: Path) -> dict[str, Any]:
     }
 
 
-def resolve(identity: dict[str, Any], tmp_path: Path) -> StageOutcome:
-    config = STAGE_CONFIG.validate_python(a_stage("resolve", identity, tmp_path))
+def resolve(identity: dict[str, Any], tmp_path: Path, **execution: Any) -> StageOutcome:
+    config = STAGE_CONFIG.validate_python(a_stage("resolve", identity, tmp_path, execution=execution))
     assert isinstance(config, ResolveConfig)
     context: StageContext = a_context(tmp_path, {}, config.execution)
     shutil.rmtree(context.work)
@@ -53,9 +54,9 @@ def resolve(identity: dict[str, Any], tmp_path: Path) -> StageOutcome:
     return run(config, context)
 
 
-def refusal(identity: dict[str, Any], tmp_path: Path) -> StageError:
+def refusal(identity: dict[str, Any], tmp_path: Path, **execution: Any) -> StageError:
     with pytest.raises(StageError) as caught:
-        resolve(identity, tmp_path)
+        resolve(identity, tmp_path, **execution)
     assert caught.value.remedy
     assert not list((tmp_path / "store").rglob("*.json"))
     return caught.value
@@ -282,6 +283,35 @@ def test_a_limit_in_reach_is_offered(given: dict[str, Any], tmp_path: Path) -> N
     needs = [{"field": "spec.gates.quality.minGoldenPassRate", "limit": 0.98, "items": 149}]
     assert "Add 119 items" in str(refusal({**given, "needs": needs}, tmp_path).remedy)
     assert "0.904" in str(refusal({**given, "needs": needs}, tmp_path).remedy)
+
+
+def a_training(limit_mib: float, **changes: Any) -> dict[str, Any]:
+    return {"batchTokens": 256, "maxLength": 64, "maxSteps": 10, "limitBytes": int(limit_mib * 2**20)} | changes
+
+
+def test_weights_that_no_training_pod_can_hold_are_refused_with_the_numbers(
+    given: dict[str, Any], tmp_path: Path
+) -> None:
+    error = refusal(given, tmp_path, training=a_training(1))
+    assert (error.reason, error.field) == (
+        WorkerReason.MEMORY_LIMIT_TOO_LOW,
+        "spec.podTemplate.resources.train.limits.memory",
+    )
+    assert re.search(r"may use 1 MiB and needs 2 MiB for .* alone, about \d+ MiB in all", error.message)
+    assert "zeroStage" in str(error.remedy)
+
+
+def test_a_limit_below_the_expected_peak_is_warned_of(given: dict[str, Any], tmp_path: Path) -> None:
+    warning = resolve(given, tmp_path, training=a_training(300)).warning
+    assert re.search(r"may use 300 MiB and is expected to need up to \d+ MiB \(.*runtime 590 MiB", warning)
+    assert "batchTokens" in warning
+
+
+@pytest.mark.parametrize("training", [None, a_training(100_000), {"batchTokens": 256, "maxLength": 64}])
+def test_enough_memory_or_an_unknown_limit_needs_no_word(
+    given: dict[str, Any], tmp_path: Path, training: dict[str, Any] | None
+) -> None:
+    assert resolve(given, tmp_path, training=training).warning == ""
 
 
 def test_a_prompt_file_without_a_prompt_is_empty(given: dict[str, Any], tmp_path: Path) -> None:

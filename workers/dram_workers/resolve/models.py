@@ -8,6 +8,7 @@ from typing import Any, Literal
 
 from dram_workers.errors import BadInput, WorkerReason
 from dram_workers.fetch.located import Located
+from dram_workers.memory import ModelSize
 
 PICKLED = (".bin", ".pt", ".pth", ".ckpt", ".pkl")
 INDEX = "model.safetensors.index.json"
@@ -27,6 +28,7 @@ class ModelFacts:
     parameters: int
     licence: str | None
     """As the model's own card or licence file says."""
+    size: ModelSize
 
     def as_facts(self, who: Literal["teacher", "student"] = "teacher") -> dict[str, str | int | float | bool]:
         """Facts of the stage's result, under the names that later stages know."""
@@ -50,12 +52,14 @@ def inspect_model(model: Located, field: str) -> ModelFacts:
     architecture = next(iter(config.get("architectures") or ()), None)
     if layers is None or architecture is None or not isinstance(text.get("vocab_size"), int):
         raise _unsupported(model, field, "its config.json names no architecture, layers or vocabulary")
+    parameters = sum(_parameters(model, name, field) for name in weights)
     return ModelFacts(
         architecture=str(architecture)[:64],
         layers=layers,
         vocabulary=text["vocab_size"],
-        parameters=sum(_parameters(model, name, field) for name in weights),
+        parameters=parameters,
         licence=_licence(model),
+        size=ModelSize.of(config, parameters),
     )
 
 

@@ -1,0 +1,56 @@
+"""What a training pod may use of memory, and what that follows from."""
+
+import re
+
+from dram_operator.api.distillation_job import DistillationJob
+from dram_operator.api.pods import Resources
+from dram_operator.core.installation import Installation
+from dram_workers.deepspeed_settings import DeepSpeedSettings
+from dram_workers.stages import TrainingSetup
+from dram_workers.train.settings import effective_stage
+
+_SUFFIXES = {"": 1.0, "m": 1e-3, "k": 1e3}
+_SUFFIXES |= {letter: 1000.0**power for power, letter in enumerate("MGTPE", start=2)}
+_SUFFIXES |= {f"{letter}i": 1024.0**power for power, letter in enumerate("KMGTPE", start=1)}
+_QUANTITY = re.compile(r"([+-]?[0-9.]+(?:[eE][+-]?[0-9]+)?)([A-Za-z]*)")
+
+
+def quantity(text: str) -> float:
+    """A Kubernetes quantity as a number; ValueError for what is none."""
+    match = _QUANTITY.fullmatch(text)
+    if match is None or match[2] not in _SUFFIXES:
+        raise ValueError(f"{text!r} is no quantity")
+    return float(match[1]) * _SUFFIXES[match[2]]
+
+
+def training_setup(job: DistillationJob, installation: Installation) -> TrainingSetup:
+    """What `resolve` needs to know to estimate the memory of training."""
+    training = job.spec.training
+    world = training.workers * training.processes_per_worker
+    settings = DeepSpeedSettings(zero_stage=training.deepspeed.zero_stage, offload=training.deepspeed.offload)
+    return TrainingSetup(
+        precision=training.precision,
+        zero_stage=effective_stage(settings, world),
+        offload=training.deepspeed.offload != "None",
+        world=world,
+        # A local run trains all ranks on this one machine.
+        ranks_in_pod=training.processes_per_worker if installation.on_cluster else world,
+        batch_tokens=training.batch_tokens,
+        max_length=job.spec.dataset.max_length,
+        max_steps=training.max_steps,
+        limit_bytes=_limit_bytes(_resources(job, installation)),
+    )
+
+
+def _resources(job: DistillationJob, installation: Installation) -> Resources:
+    own = job.spec.pod_template.resources
+    asked = own.train or own.default
+    return asked if asked and installation.on_cluster else installation.default_resources
+
+
+def _limit_bytes(resources: Resources) -> int | None:
+    """None without a limit, and for a pod with GPUs: the models live in their memory, whose size nothing states."""
+    if any("gpu" in name for name in (*resources.limits, *resources.requests)):
+        return None
+    limit = resources.limits.get("memory")
+    return None if limit is None else int(quantity(limit))
