@@ -21,7 +21,7 @@ unexport PYTHONDONTWRITEBYTECODE
 export PYTHONPYCACHEPREFIX := $(CURDIR)/$(VENV)/bytecode
 export PATH := $(CURDIR)/$(BIN):$(PATH)
 
-.PHONY: help demo demo-test test e2e bench check crds docs images constraints clean
+.PHONY: help demo demo-test test e2e bench study check crds docs images constraints clean
 help: ## show the targets
 	@awk -F ':.*## ' '/^[a-z0-9-]+:.*## / {printf "  make %-12s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
 
@@ -39,6 +39,9 @@ demo-test: $(VENV)/.dev ## the demo's promises, on the real teacher: a quarter o
 
 bench: $(VENV)/.dev ## benchmarks, ONLY=part,… for some: a table and build/bench/results.json
 	@HF_HUB_OFFLINE=1 $(BIN)/python -m tests.bench --only "$(ONLY)"
+
+study: $(VENV)/.dev $(VENV)/.demo ## compare ways to distil at equal budgets, for hours: build/study/; ARGS='--seeds 1 --steps 20'
+	@HF_HUB_OFFLINE=1 $(BIN)/python -m tests.study.quality $(ARGS)
 
 check: $(VENV)/.dev ## format, lint, types, import layers, generated files
 	@$(BIN)/ruff format --check

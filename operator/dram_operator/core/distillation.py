@@ -82,17 +82,11 @@ class _Work:
             view = self._view(stage)
             if stage.state is StageState.RUNNING and view and (view.succeeded or not view.deleting):
                 stage = attempts.absorb(stage, node, view, self.now, self.job.spec.retries)
-                stage = self._judged(self._give_up_waiting(stage, node, view), node)
+                stage = judged(self._give_up_waiting(stage, node, view), node, self.job.spec)
                 self.stages |= to_do_again(stage, node, self.nodes, self.stages)
                 if view.succeeded and stage.state is StageState.RUNNING:
                     self.wakeups.append(self.now + timedelta(seconds=LOST_POD_CHECK_SECONDS))
             self.stages[node.id] = stage
-
-    def _judged(self, stage: StageStatus, node: PlannedStage) -> StageStatus:
-        if node.kind is not StageKind.PREFLIGHT:
-            return stage
-        export = next(export for export in self.job.spec.exports if export.name == node.variant)
-        return judged(stage, export, self.job.spec.gates)
 
     def _adopt(self, stage: StageStatus) -> StageStatus:
         """An attempt that exists although status does not know it was started by a predecessor that died."""

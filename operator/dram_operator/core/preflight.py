@@ -1,17 +1,22 @@
 """What the figures of an untrained student mean: only what is certain to miss a limit fails."""
 
+from dram_operator.api.distillation_job import DistillationJobSpec
 from dram_operator.api.spec import Export, Gates
-from dram_operator.api.status import Reason, StageState, StageStatus
+from dram_operator.api.status import PlannedStage, Reason, StageState, StageStatus
 from dram_operator.core.gates import Evidence, decide_gates
 from dram_workers.results import GateRow
+from dram_workers.stages import StageKind
 
 LONGEST_MESSAGE = 1000
 
 
-def judged(stage: StageStatus, export: Export, gates: Gates) -> StageStatus:
-    """A preflight that ended well, or that failed because its figures cannot pass the gates."""
-    missed = missed_gates(stage, export, gates)
-    if stage.state is not StageState.SUCCEEDED or not missed:
+def judged(stage: StageStatus, node: PlannedStage, spec: DistillationJobSpec) -> StageStatus:
+    """The stage, failed when it is a preflight that ended well with figures that cannot pass the gates."""
+    if node.kind is not StageKind.PREFLIGHT or stage.state is not StageState.SUCCEEDED:
+        return stage
+    export = next(export for export in spec.exports if export.name == node.variant)
+    missed = missed_gates(stage, export, spec.gates)
+    if not missed:
         return stage
     message = "; ".join(f"before any training, {row.gate}: {row.message}" for row in missed)
     update = {"state": StageState.FAILED, "reason": Reason.PREFLIGHT_FAILED, "message": message[:LONGEST_MESSAGE]}

@@ -50,6 +50,7 @@ class FinishedRun:
     spec: dict[str, Any] = field(default_factory=lambda: SPEC)
     licence: str | None = "apache-2.0"
     gates: list[GateRow] = field(default_factory=list)
+    warnings: tuple[str, ...] = ()
     inputs: dict[str, Input] = field(default_factory=dict)
     clock: datetime = BEGIN
 
@@ -74,6 +75,7 @@ class FinishedRun:
             ],
             "gates": [row.model_dump(mode="json") for row in self.gates],
             "manifest": self.spec,
+            "warnings": self.warnings,
             "job": "default/support-bot",
         }
         config = STAGE_CONFIG.validate_python(

@@ -62,6 +62,27 @@ def test_what_a_model_says_is_text(tmp_path: Path) -> None:
     assert attack in page.text
 
 
+def test_a_variant_that_was_given_up_before_training_says_why(tmp_path: Path) -> None:
+    message = "sizeMiB must be at most 10 MiB and is 50 MiB: choose a coarser export type"
+    missed = GateRow(
+        variant="q4",
+        stage="Preflight",
+        gate="performance.maxSizeMiB",
+        value=50,
+        limit=10,
+        verdict="Fail",
+        message=message,
+    )
+    page = published(FinishedRun(tmp_path, releasable={"q8": True}, gates=[missed]))
+    assert f"before training, performance.maxSizeMiB: {message}" in page.text
+    assert "could not be exported" not in page.text
+
+
+def test_a_warning_of_an_earlier_stage_stands_at_the_top(tmp_path: Path) -> None:
+    page = published(FinishedRun(tmp_path, warnings=("resolve: a training pod may use 300 MiB",)))
+    assert "resolve: a training pod may use 300 MiB" in page.text
+
+
 def test_every_gate_stands_with_its_figures(tmp_path: Path) -> None:
     run = FinishedRun(tmp_path, releasable={"q8": True, "q4": False})
     text = published(run).text
