@@ -1,10 +1,9 @@
 """What is compared: ways to spend the same training tokens, each a few changes of the example's manifest."""
 
+import json
 from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
-
-import yaml
 
 
 @dataclass(frozen=True)
@@ -17,9 +16,7 @@ class Recipe:
 
     def settings(self) -> list[str]:
         """The changes as `--set` takes them."""
-        return [
-            f"{path}={yaml.safe_dump(value, default_flow_style=True).strip()}" for path, value in self.changes.items()
-        ]
+        return [f"{path}={json.dumps(value)}" for path, value in self.changes.items()]
 
 
 def _constant(value: float) -> dict[str, float]:
