@@ -25,7 +25,7 @@ def quantity(text: str) -> float:
 
 def training_setup(job: DistillationJob, installation: Installation) -> TrainingSetup:
     """What `resolve` needs to know to estimate the memory of training."""
-    training = job.spec.training
+    training, objective = job.spec.training, job.spec.objective
     world = training.workers * training.processes_per_worker
     settings = DeepSpeedSettings(zero_stage=training.deepspeed.zero_stage, offload=training.deepspeed.offload)
     return TrainingSetup(
@@ -38,6 +38,9 @@ def training_setup(job: DistillationJob, installation: Installation) -> Training
         batch_tokens=training.batch_tokens,
         max_length=job.spec.dataset.max_length,
         max_steps=training.max_steps,
+        cached=objective.teacher_logits.mode == "Cached",
+        attention_maps=objective.attention is not None,
+        hidden_states=objective.hidden_states is not None,
         limit_bytes=_limit_bytes(_resources(job, installation)),
     )
 
