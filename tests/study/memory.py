@@ -12,8 +12,7 @@ from pathlib import Path
 from typing import Any
 
 from dram_workers.deepspeed_settings import DeepSpeedSettings
-from dram_workers.memory import MIB, ModelSize, estimate
-from dram_workers.stages import TrainingSetup
+from dram_workers.memory import MIB, ModelSize, TrainingSetup, estimate
 from dram_workers.train.settings import effective_stage
 from tests.models import write_model
 from tests.study.peaks import parameters_of, peak_rank_bytes, write_samples

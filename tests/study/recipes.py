@@ -38,6 +38,6 @@ RECIPES: Mapping[str, Recipe] = {
     "cached": Recipe("forward KL, T=1, cached k=64", _soft(teacherLogits={"mode": "Cached", "topK": 64})),
     "reverse": Recipe("reverse KL, T=1", _soft(divergence={"type": "ReverseKL"})),
     "on-policy": Recipe("forward KL, T=1, half on-policy", _soft(onPolicyFraction=0.5)),
-    "sequence": Recipe("Sequence", {"spec.objective.mode": "Sequence"}),
+    "sequence": Recipe("Sequence", {"spec.objective": {"mode": "Sequence"}}),
 }
 """By name, in the order of the table. A new field of the objective is one more line."""

@@ -5,8 +5,7 @@ from typing import Any
 
 import pytest
 
-from dram_workers.memory import ModelSize, estimate
-from dram_workers.stages import TrainingSetup
+from dram_workers.memory import ModelSize, TrainingSetup, estimate
 from tests.models import ModelShape, write_model
 from tests.study.memory import Case, compare
 
@@ -64,7 +63,7 @@ def test_ranks_of_one_pod_share_its_limit() -> None:
 
 
 def test_a_cached_teacher_is_not_loaded() -> None:
-    online, cached = (estimate(SIZE, SIZE, a_setup(cached=cached)) for cached in (False, True))
+    online, cached = (estimate(SIZE, SIZE, a_setup(without_teacher=without)) for without in (False, True))
     assert online.certain["teacher"] == 2 * SIZE.parameters
     assert cached.certain["teacher"] == 0
 

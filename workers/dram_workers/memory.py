@@ -11,7 +11,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from typing import Any
 
-from dram_workers.stages import TrainingSetup
+from dram_workers.model import Model
 
 MIB = 1024 * 1024
 FP32_BYTES = 4
@@ -81,6 +81,34 @@ class ModelSize:
         return replace(self, layers=layers, parameters=rest + self.stack * layers // self.layers)
 
 
+class TrainingSetup(Model):
+    """What the memory of a training pod follows from, beside the models."""
+
+    precision: str = "BF16"
+    """As in spec.training."""
+    zero_stage: int = 0
+    """The stage in effect."""
+    offload: bool = False
+    """DeepSpeed keeps the optimizer apart, and copies gradients to it."""
+    world: int = 1
+    """Ranks of the whole gang."""
+    ranks_in_pod: int = 1
+    """Ranks that share the limit."""
+    batch_tokens: int
+    max_length: int
+    max_steps: int | None = None
+    micro_batch_tokens: int | None = None
+    loss_tile_bytes: int = 64 * 1024 * 1024
+    without_teacher: bool = False
+    """No teacher runs beside the student: its logits are cached, or its text is all there is."""
+    attention_maps: bool = False
+    """The loss compares them."""
+    hidden_states: bool = False
+    """The loss compares those of every layer, not of the last alone."""
+    limit_bytes: int | None = None
+    """Memory limit of the pod; none where it is not known, or where the models live in a GPU's memory."""
+
+
 @dataclass(frozen=True)
 class Estimate:
     """Bytes of one pod by what they are needed for, in reading order."""
@@ -108,7 +136,7 @@ class Estimate:
 
 def estimate(teacher: ModelSize, student: ModelSize, setup: TrainingSetup) -> Estimate:
     """What a pod needs while it trains; all its ranks need the same."""
-    certain = _states(student, setup) | {"teacher": 0 if setup.cached else teacher.parameters * _width(setup)}
+    certain = _states(student, setup) | {"teacher": 0 if setup.without_teacher else teacher.parameters * _width(setup)}
     expected = {
         "runtime": RUNTIME_BYTES,
         **_copies(student, setup),
@@ -116,7 +144,7 @@ def estimate(teacher: ModelSize, student: ModelSize, setup: TrainingSetup) -> Es
         "attention maps": _maps(teacher, student, setup) if setup.attention_maps else 0,
         "hidden states": _hidden_states(teacher, student, setup) if setup.hidden_states else 0,
         "loss": round(LOSS_SHARE * setup.loss_tile_bytes) + FP32_BYTES * student.embedding,
-        "teacher's states": 0 if setup.cached else _kept_states(teacher, setup),
+        "teacher's states": 0 if setup.without_teacher else _kept_states(teacher, setup),
     }
     here = setup.ranks_in_pod
     return Estimate(

@@ -77,6 +77,15 @@ class Progress(Model):
     metrics: dict[str, float] = {}
 
 
+class ProgressSettings(Model):
+    """Where rank 0 reports to. Absent in a local run: it then writes lines to standard output."""
+
+    url: str
+    token_file: str
+    ca_file: str | None = None
+    interval_seconds: float = 5.0
+
+
 class GateRow(Model):
     """One decided gate, as in the status."""
 

@@ -14,9 +14,10 @@ from pydantic import Field, TypeAdapter
 
 from dram_workers.deepspeed_settings import DeepSpeedSettings
 from dram_workers.endpoint_model import EndpointModel
+from dram_workers.memory import TrainingSetup
 from dram_workers.model import Model
 from dram_workers.objective import AttentionMaps, Divergence, HiddenStates, ObjectiveMode, OnPolicy, Schedule
-from dram_workers.results import GateRow
+from dram_workers.results import GateRow, ProgressSettings
 
 
 class StageKind(StrEnum):
@@ -50,15 +51,6 @@ class StoreSettings(Model):
     """Address the bucket in the path, as most self-hosted servers need."""
     ca_file: str | None = None
     """PEM file of the endpoint's certificate authority."""
-
-
-class ProgressSettings(Model):
-    """Where rank 0 reports to. Absent in a local run: it then writes lines to standard output."""
-
-    url: str
-    token_file: str
-    ca_file: str | None = None
-    interval_seconds: float = 5.0
 
 
 class Execution(Model):
@@ -143,34 +135,6 @@ class ResolveIdentity(Model):
     """None is the embedder that ships with the worker."""
     needs: tuple[ProofNeed, ...] = ()
     """Golden items that the gates need."""
-
-
-class TrainingSetup(Model):
-    """What the memory of a training pod follows from, beside the models."""
-
-    precision: str = "BF16"
-    """As in spec.training."""
-    zero_stage: int = 0
-    """The stage in effect."""
-    offload: bool = False
-    """DeepSpeed keeps the optimizer apart, and copies gradients to it."""
-    world: int = 1
-    """Ranks of the whole gang."""
-    ranks_in_pod: int = 1
-    """Ranks that share the limit."""
-    batch_tokens: int
-    max_length: int
-    max_steps: int | None = None
-    micro_batch_tokens: int | None = None
-    loss_tile_bytes: int = 64 * 1024 * 1024
-    cached: bool = False
-    """No teacher runs beside the student."""
-    attention_maps: bool = False
-    """The loss compares them."""
-    hidden_states: bool = False
-    """The loss compares those of every layer, not of the last alone."""
-    limit_bytes: int | None = None
-    """Memory limit of the pod; none where it is not known, or where the models live in a GPU's memory."""
 
 
 class ResolveExecution(Execution):

@@ -6,7 +6,7 @@ from dram_operator.api.distillation_job import DistillationJob
 from dram_operator.api.pods import Resources
 from dram_operator.core.installation import Installation
 from dram_workers.deepspeed_settings import DeepSpeedSettings
-from dram_workers.stages import TrainingSetup
+from dram_workers.memory import TrainingSetup
 from dram_workers.train.settings import effective_stage
 
 _SUFFIXES = {"": 1.0, "m": 1e-3, "k": 1e3}
@@ -38,7 +38,7 @@ def training_setup(job: DistillationJob, installation: Installation) -> Training
         batch_tokens=training.batch_tokens,
         max_length=job.spec.dataset.max_length,
         max_steps=training.max_steps,
-        cached=objective.teacher_logits.mode == "Cached",
+        without_teacher=objective.mode == "Sequence" or objective.teacher_logits.mode == "Cached",
         attention_maps=objective.attention is not None,
         hidden_states=objective.hidden_states is not None,
         limit_bytes=_limit_bytes(_resources(job, installation)),

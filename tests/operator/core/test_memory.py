@@ -64,6 +64,19 @@ def test_a_single_rank_runs_without_zero() -> None:
     assert training_setup(a_job().with_training(deepspeed={"zeroStage": 2}).build(), INSTALLATION).zero_stage == 0
 
 
+def test_what_the_loss_needs_is_told() -> None:
+    objective = {"temperature": {"start": 1, "end": 1}, "alpha": {"start": 0.5, "end": 0.5}}
+    layers = {**objective, "hiddenStates": {"weight": {"start": 1, "end": 1}}}
+    maps = {**objective, "attention": {"weight": {"start": 1, "end": 1}}}
+    cached = {**objective, "teacherLogits": {"mode": "Cached"}}
+    found = [
+        training_setup(a_job().having("spec.objective", asked).build(), INSTALLATION)
+        for asked in (objective, layers, maps, cached)
+    ]
+    told = [(setup.hidden_states, setup.attention_maps, setup.without_teacher) for setup in found]
+    assert told == [(False, False, False), (True, False, False), (False, True, False), (False, False, True)]
+
+
 def test_resolve_is_told() -> None:
     world = a_world()
     world.reconcile()

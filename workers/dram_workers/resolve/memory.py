@@ -1,8 +1,7 @@
 """Whether a training pod's memory can hold what the training needs."""
 
 from dram_workers.errors import BadInput, WorkerReason
-from dram_workers.memory import MIB, ModelSize, estimate
-from dram_workers.stages import TrainingSetup
+from dram_workers.memory import MIB, ModelSize, TrainingSetup, estimate
 
 FIELD = "spec.podTemplate.resources.train.limits.memory"
 REMEDY = (
