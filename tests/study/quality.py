@@ -53,6 +53,7 @@ class Finding:
 def job_of(recipe: str, seed: int, steps: int) -> DistillationJob:
     """The example's manifest for one run; raises ManifestInvalid where this version lacks a field of the recipe."""
     settings = [f"spec.training.seed={seed}", f"spec.training.maxSteps={steps}"]
+    settings.append(f"spec.training.warmupSteps={min(5, steps)}")
     settings.append(f"spec.dataset.validationFraction={HELD_OUT}")
     return read_job(EXAMPLE / "job.yaml", [*settings, *RECIPES[recipe].settings()])
 

@@ -13,8 +13,8 @@ from pathlib import Path
 from urllib.request import Request, urlopen
 
 from dram_workers.context import Reporter
-from dram_workers.results import Progress
-from dram_workers.stages import ProgressSettings, StageConfig
+from dram_workers.results import Progress, ProgressSettings
+from dram_workers.stages import StageConfig
 
 PROGRESS_FILE = "DRAM_PROGRESS_FILE"
 """Environment variable that names a file to which `Progress` objects are appended, one JSON line each."""
