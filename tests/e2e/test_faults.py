@@ -80,12 +80,13 @@ def test_a_job_is_suspended_and_resumed(story: Story, undisturbed: Story) -> Non
     assert story.artifacts() == undisturbed.artifacts()
 
 
-def test_a_node_that_forgets_a_pod_costs_no_retry(story: Story, undisturbed: Story) -> None:
+def test_a_pod_that_vanishes_is_made_again(story: Story, undisturbed: Story) -> None:
     story.apply(job_for(story))
-    (pod, *_) = story.wait_stage("export")
+    # Its work takes long enough to be struck in the middle of it.
+    (pod, *_) = story.wait_stage("evaluate")
     story.kill(pod)
 
-    wait_until(lambda: attempts(story, "export") == 2, "another attempt", explain=story.explain)
+    wait_until(lambda: attempts(story, "evaluate") == 2, "another attempt", explain=story.explain)
     story.wait_succeeded()
 
     assert story.artifacts() == undisturbed.artifacts()
