@@ -10,12 +10,14 @@ from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from urllib.error import URLError
 
 import psutil
 import yaml
 
+from dram_operator.core.jobs import STAGE_LABEL
 from tests.bench.results import Row
 from tests.builders import a_job
 from tests.cluster import audit
@@ -35,7 +37,7 @@ STAGE_SECONDS = 4.0
 OURS, PEER = "dram", "plain"
 PEER_NAME = "plain kopf on.create/on.update"
 ADMIN_RULES = [{"apiGroups": ["*"], "resources": ["*"], "verbs": ["*"]}]
-CRITICAL_PATH = ("resolve", "data", "train", "export", "evaluate", "publish")
+CRITICAL_PATH = ("resolve", "data", "train", "export-gguf-q8-0", "evaluate-gguf-q8-0", "publish")
 """The longest chain of stages of a job with one variant; evaluate of the student and of the file, bench and teacher run beside it."""
 
 
@@ -112,7 +114,7 @@ def measure(operator: str) -> Figures:
 
 
 def overhead() -> list[Row]:
-    """A job whose stages take a known time each, against the sum of these times."""
+    """A job whose pods work for a known time each, against its longest chain of Jobs created by hand, each when the last is complete."""
     first_seen: dict[str, float] = {}
 
     def script(stage: str, attempt: int) -> Ending | None:
@@ -127,9 +129,33 @@ def overhead() -> list[Row]:
             api.create(a_job().named("timed", namespace).manifest())
             wait_for(api, namespace, "timed", "Succeeded", "True")
             seconds = time.monotonic() - started
-    by_hand = STAGE_SECONDS * len(CRITICAL_PATH)
-    note = f"lower is better; {len(CRITICAL_PATH)} stages of {STAGE_SECONDS:g} s in a row took {seconds:.1f} s: queueing, Job controller and reconciles included"
-    return [Row("operator.job_overhead_ratio", seconds / by_hand, "", "the same stages by hand", 1.0, note)]
+        first_seen.clear()
+        by_hand = run_by_hand(api, namespace)
+    note = f"lower is better; {len(CRITICAL_PATH)} stages in a row, each pod at work for {STAGE_SECONDS:g} s"
+    return [Row("operator.job_seconds", seconds, "s", "the same Jobs by hand", by_hand, note)]
+
+
+def run_by_hand(api: Api, namespace: str) -> float:
+    """Create the Jobs that the operator made once more, one when the other is complete; returns the seconds."""
+    made = {job["metadata"]["labels"][STAGE_LABEL]: job for job in api.list("Job", namespace)}
+    started = time.monotonic()
+    for stage in CRITICAL_PATH:
+        job = made[stage]
+        again = f"{job['metadata']['name']}-again"
+        template = job["spec"]["template"]
+        labels = {name: value for name, value in template["metadata"]["labels"].items() if name.startswith("dram.dev/")}
+        pods = {**template, "metadata": {**template["metadata"], "labels": labels}}
+        spec = {**job["spec"], "selector": None, "template": pods}
+        metadata = {"name": again, "namespace": namespace}
+        api.create({"apiVersion": "batch/v1", "kind": "Job", "metadata": metadata, "spec": spec})
+        wait_until(partial(is_complete, api, again, namespace), f"{again} to complete")
+    return time.monotonic() - started
+
+
+def is_complete(api: Api, name: str, namespace: str) -> bool:
+    """Whether a Job has done its work."""
+    conditions = api.get("Job", name, namespace).get("status", {}).get("conditions") or ()
+    return any(c["type"] == "Complete" and c["status"] == "True" for c in conditions)
 
 
 def prepare(plane: ControlPlane) -> str:

@@ -23,8 +23,8 @@ from tests.cluster.processes import Processes, end_recorded, free_ports
 
 NAME = "node1"
 BRIDGE = "dram0"
-PROGRAMS = ("ip", "iptables", "conntrack", "containerd", "ctr", "runc")
-PACKAGES = "iproute2 iptables conntrack containerd runc containernetworking-plugins"
+PROGRAMS = ("ip", "iptables", "conntrack", "containerd", "ctr", "runc", "buildah", "debootstrap")
+PACKAGES = Path(__file__).with_name("debian-packages.txt")
 KEPT = ("containerd",)
 
 
@@ -161,7 +161,7 @@ def _check_machine() -> None:
     missing = [program for program in PROGRAMS if shutil.which(program) is None]
     if missing or not Path(node_files.CNI_PLUGINS).is_dir():
         raise NodeImpossible(
-            f"missing {' '.join(missing) or node_files.CNI_PLUGINS}; on Debian: apt install {PACKAGES}"
+            f"missing {' '.join(missing) or node_files.CNI_PLUGINS}; on Debian: apt install $(cat {PACKAGES})"
         )
 
 

@@ -39,7 +39,7 @@ def test_a_worker_above_its_memory_limit(story: Story) -> None:
 
 def test_an_image_that_cannot_be_pulled(story: Story) -> None:
     absent = "dram.test/absent:1"
-    job = one_attempt(story).having("spec.podTemplate.image", absent).having("spec.pendingDeadlineSeconds", 20)
+    job = one_attempt(story).having("spec.podTemplate.image", absent).having("spec.pendingDeadlineSeconds", 10)
     story.apply(job)
 
     says(story.wait_reason("ImagePullFailed", "DataReady"), absent)
@@ -50,14 +50,14 @@ def test_an_image_that_cannot_be_pulled(story: Story) -> None:
 
 def test_no_node_fits(story: Story) -> None:
     nowhere = {"dram.dev/no-such-label": "here"}
-    job = one_attempt(story).having("spec.podTemplate.nodeSelector", nowhere).having("spec.pendingDeadlineSeconds", 20)
+    job = one_attempt(story).having("spec.podTemplate.nodeSelector", nowhere).having("spec.pendingDeadlineSeconds", 10)
     story.apply(job)
 
     says(story.wait_reason("Unschedulable", "DataReady"), "node")
     condition = story.wait_failed()
 
     assert condition["reason"] == "Unschedulable"
-    assert says(condition, "node", "waited 20 s", "spec.pendingDeadlineSeconds")
+    assert says(condition, "node", "waited 10 s", "spec.pendingDeadlineSeconds")
     wait_until(lambda: not story.pods("resolve"), "the waiting pod to go", explain=story.explain)
 
 
@@ -67,12 +67,12 @@ def test_half_of_a_gang_is_placed(story: Story) -> None:
     large = {"requests": {"cpu": most_of_a_node, "memory": "256Mi"}, "limits": {"memory": "3Gi"}}
     here = {"kubernetes.io/hostname": node["metadata"]["name"]}
     job = one_attempt(story).having("spec.podTemplate.resources", {"default": SMALL, "train": large})
-    story.apply(job.having("spec.podTemplate.nodeSelector", here).having("spec.pendingDeadlineSeconds", 20))
+    story.apply(job.having("spec.podTemplate.nodeSelector", here).having("spec.pendingDeadlineSeconds", 10))
 
     condition = story.wait_failed()
 
     assert condition["reason"] == "GangIncomplete", story.explain()
-    assert says(condition, "1 of 2", "waited 20 s", "spec.pendingDeadlineSeconds")
+    assert says(condition, "1 of 2", "waited 10 s", "spec.pendingDeadlineSeconds")
     wait_until(lambda: not story.pods("train"), "the placed half to end", explain=story.explain)
 
 
@@ -86,13 +86,13 @@ def test_half_of_a_gang_is_placed(story: Story) -> None:
 def test_the_namespace_refuses_the_pods(story: Story, kind: str, spec: dict[str, Any]) -> None:
     metadata = {"name": "refusing", "namespace": story.namespace}
     story.api.apply({"apiVersion": "v1", "kind": kind, "metadata": metadata, "spec": spec})
-    story.apply(one_attempt(story).having("spec.pendingDeadlineSeconds", 30))
+    story.apply(one_attempt(story).having("spec.pendingDeadlineSeconds", 18))
 
     says(story.wait_reason("QuotaExceeded", "DataReady"), "refusing" if kind == "ResourceQuota" else "64Mi")
     condition = story.wait_failed()
 
     assert condition["reason"] == "QuotaExceeded"
-    assert says(condition, "spec.podTemplate.resources", "waited 30 s")
+    assert says(condition, "spec.podTemplate.resources", "waited 18 s")
 
 
 def test_the_store_refuses_the_credentials(story: Story) -> None:
@@ -135,10 +135,10 @@ def test_the_teacher_is_missing(story: Story) -> None:
 
 def test_the_secret_is_missing(story: Story) -> None:
     story.apply(
-        one_attempt(story).having("spec.storage.secretRef.name", "absent").having("spec.pendingDeadlineSeconds", 20)
+        one_attempt(story).having("spec.storage.secretRef.name", "absent").having("spec.pendingDeadlineSeconds", 10)
     )
 
     condition = story.wait_failed()
 
     assert condition["reason"] == "ContainerConfigFailed"
-    assert says(condition, '"absent" not found', "waited 20 s")
+    assert says(condition, '"absent" not found', "waited 10 s")

@@ -15,12 +15,14 @@ from tests.builders import AJob, a_job
 from tests.cluster.api import Api, wait_until
 from tests.cluster.controlplane import ControlPlane
 from tests.integration.operator.conftest import NewNamespace
-from tests.integration.operator.jobs import outcome, tell, wait_for
+from tests.integration.operator.jobs import condition, outcome, tell, wait_for
 from tests.integration.operator.kubelet import WORKS, Ending, Kubelet
 from tests.integration.operator.replica import Faults, RecordingKubernetes, Replica
 
 AT_ONCE = 10
 """Replicas that crash side by side, each over a namespace of its own: most of their time is waiting."""
+UNREACHED = 8
+"""So many of the last writes may be left out by a slower machine, where one visit or one Event tells of more changes."""
 
 
 def the_job(namespace: str) -> AJob:
@@ -47,29 +49,40 @@ def test_a_crash_after_any_write_ends_the_same(
     plane: ControlPlane, api: Api, new_namespace: NewNamespace, undisturbed: tuple[Object, int]
 ) -> None:
     want, writes = undisturbed
+    crashed = 0
     for first in range(1, writes + 1, AT_ONCE):
         crashes = {after: new_namespace() for after in range(first, min(first + AT_ONCE, writes + 1))}
         with Kubelet(api, script):
-            crash_and_go_on(plane, api, crashes)
+            crashed += crash_and_go_on(plane, api, crashes)
         for after, namespace in crashes.items():
             assert outcome(api.get("DistillationJob", "bot", namespace)) == want, f"crash after write {after}"
+    assert crashed >= writes - UNREACHED
 
 
-def crash_and_go_on(plane: ControlPlane, api: Api, crashes: dict[int, str]) -> None:
-    """Every namespace gets a replica that dies after so many writes; then one successor for all of them."""
+def crash_and_go_on(plane: ControlPlane, api: Api, crashes: dict[int, str]) -> int:
+    """Every namespace gets a replica that dies after so many writes; then one successor for all of them.
+
+    Returns how many died: one that needed fewer writes for the whole job than its last one stays alive.
+    """
     replicas = [Replica(plane.kubeconfig, (name,), Faults(crash_after=after)) for after, name in crashes.items()]
     for replica in replicas:
         replica.__enter__()
     try:
         for namespace in crashes.values():
             api.create(the_job(namespace).manifest())
-        wait_until(lambda: all(replica.api.is_dead for replica in replicas), "every replica to die")
+        ends = list(zip(replicas, crashes.values(), strict=True))
+        wait_until(
+            lambda: all(replica.api.is_dead or is_over(api, namespace) for replica, namespace in ends),
+            "every replica to die or to be through",
+            explain=lambda: "\n".join(tell(api, namespace) for replica, namespace in ends if not replica.api.is_dead),
+        )
     finally:
         for replica in replicas:
             replica.stop()
     with Replica(plane.kubeconfig, tuple(crashes.values())):
         for namespace in crashes.values():
             wait_for(api, namespace, "bot", "Succeeded", "True")
+    return sum(replica.api.is_dead for replica in replicas)
 
 
 def test_a_conflict_on_every_status_write_ends_the_same(
@@ -185,6 +198,11 @@ class Deaf:
 def is_settled(api: Api, namespace: str) -> bool:
     jobs = api.list("Job", namespace)
     return bool(jobs) and all("ttlSecondsAfterFinished" in job["spec"] for job in jobs)
+
+
+def is_over(api: Api, namespace: str) -> bool:
+    job = api.get("DistillationJob", "bot", namespace)
+    return condition(job, "Succeeded")[0] == "True" and is_settled(api, namespace)
 
 
 def uids(api: Api, namespace: str) -> Iterable[str]:

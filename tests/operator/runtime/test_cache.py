@@ -38,9 +38,9 @@ def test_a_pod_that_is_gone_still_tells_how_it_ended_until_its_job_goes() -> Non
     cache = Cache()
     cache.apply(DISTILLATION_JOBS, a_job())
     cache.apply(JOBS, a_child("bot-train-1", "u1", 2))
-    evicted = {"conditions": [{"type": "DisruptionTarget", "status": "True"}]}
+    evicted = [{"type": "DisruptionTarget", "status": "True"}]
     cache.apply(PODS, a_child("x", "p1", 3, owner="u1", kind="Pod"))
-    cache.apply(PODS, a_child("x", "p1", 4, owner="u1", kind="Pod", **evicted), deleted=True)
+    cache.apply(PODS, a_child("x", "p1", 4, owner="u1", kind="Pod", conditions=evicted), deleted=True)
     cache.apply(PODS, a_child("y", "p2", 5, owner="u1", kind="Pod"))
     cache.apply(PODS, a_child("y", "p2", 6, owner="u1", kind="Pod"), deleted=True)
     snapshot = cache.snapshot(KEY)
@@ -48,7 +48,7 @@ def test_a_pod_that_is_gone_still_tells_how_it_ended_until_its_job_goes() -> Non
     assert [pod["metadata"]["uid"] for pod in snapshot.pods["u1"]] == ["p1"], "the other one has nothing to tell"
     cache.apply(JOBS, a_child("bot-train-1", "u1", 7), deleted=True)
     cache.apply(JOBS, a_child("bot-train-1", "u1-again", 8))
-    cache.apply(PODS, a_child("x", "p3", 9, owner="u1", kind="Pod", **evicted), deleted=True)
+    cache.apply(PODS, a_child("x", "p3", 9, owner="u1", kind="Pod", conditions=evicted), deleted=True)
     assert cache.snapshot(KEY).pods == {"u1-again": ()}  # type: ignore[union-attr]
 
 
