@@ -90,6 +90,7 @@ def test_the_core_has_no_clock() -> None:
         ("dram_operator.core.distillation", {"kopf", "kubernetes", "boto3", "torch"}),
         ("dram_operator.cli", {"kopf", "kubernetes", "torch", "rich"}),
         ("dram_operator.cli.run", {"kopf", "kubernetes", "torch"}),
+        ("dram_agent.cohort", {"dram_operator", "kubernetes", "torch", "numpy", "boto3"}),
     ],
 )
 def test_an_import_stays_light(module: str, absent: set[str]) -> None:
