@@ -48,6 +48,8 @@ PROGRAMS = {
         Program("kube-proxy", "controlplane", "k8s.io/kubernetes/cmd/kube-proxy", False),
         Program("coredns", "coredns", "github.com/coredns/coredns"),
         Program("helm", "helm", "helm.sh/helm/v4/cmd/helm"),
+        Program("prometheus", "prometheus", "github.com/prometheus/prometheus/cmd/prometheus"),
+        Program("promtool", "prometheus", "github.com/prometheus/prometheus/cmd/promtool"),
     )
 }
 

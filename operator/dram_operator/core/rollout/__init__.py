@@ -1,0 +1,1 @@
+"""The pure half of EdgeRollout: from what devices tell to what is to be done."""

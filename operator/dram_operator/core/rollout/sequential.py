@@ -1,0 +1,262 @@
+"""Treated devices against control devices: a comparison that may be looked at as often as one likes.
+
+Every device gives one value in a step. Devices of the two arms that were measured in the same window are matched, and a gambler bets on the sign of each
+matched difference. While the arms do not differ by more than a limit, the gambler's capital is a nonnegative supermartingale: by Ville's inequality it ever
+reaches 1/alpha with a probability of at most alpha, whenever and how often it is looked at. What capital excludes is what the confidence sequence excludes.
+
+Method: Waudby-Smith and Ramdas, "Estimating means of bounded random variables by betting", Journal of the Royal Statistical Society B 86 (2024), the
+capital process of section 4 with a mixture of constant bets; in the two-sample form of Shekhar and Ramdas, "Nonparametric two-sample testing by betting",
+IEEE Transactions on Information Theory 70 (2024). Devices, not requests, are what is independent: requests of one device are alike.
+"""
+
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
+from math import log, sqrt
+from statistics import fmean, pvariance, quantiles
+
+BETS = (1.0, 0.5, 0.25, 0.125, 0.0625)
+"""Parts of the capital that are bet: one for each octave of how far devices differ, from five to ten thousand pairs."""
+LARGEST_GROUP = 10
+"""Devices of the larger arm that are matched with one of the smaller: ten leave a tenth of what more could still gain."""
+FEWEST_CONTROL = 10
+"""Control devices needed before a scale can be set: half of them set it, half are left to compare with."""
+MOST_SCALING = 50
+SCALING_PART = 5
+"""One control device in five sets the scale and is matched with none."""
+MARGINS_IN_SCALE = 4.0
+"""A scale reaches at least this many times limit + margin beyond what the control shows."""
+POWER_Z = 1.2815515655446004
+"""The 90 % point of the normal distribution."""
+MOST_LOOKED_AT = 500
+"""Control devices from which the smallest visible effect is estimated."""
+BISECTIONS = 20
+"""To a millionth of the scale."""
+
+
+@dataclass(frozen=True, slots=True)
+class Reading:
+    """What one device showed in one window of fixed length."""
+
+    device: int
+    """Its salted hash: the order of matching, which has nothing to do with the value."""
+    treated: bool
+    """Its arm, by assignment."""
+    window: int
+    """Number of the window, from the start of the step."""
+    value: float
+    """In the metric's unit, finite."""
+
+
+@dataclass(frozen=True)
+class Question:
+    """What one metric is asked in one step. It has to stay the same during the step."""
+
+    alpha: float
+    """The probability of a false alarm that this metric may spend in this step; see `share`."""
+    treated_share: float
+    """Part of the devices that the step treats, in (0, 1); it decides how many devices are matched with one."""
+    margin: float
+    """Above the limit by this much is what must not be overlooked; in the metric's unit, above 0."""
+    limit: float = 0.0
+    """How much worse than control is still good."""
+    lower_is_worse: bool = False
+
+
+@dataclass(frozen=True)
+class Comparison:
+    """What is known about how much worse the treated devices are, in the metric's unit."""
+
+    lower: float | None
+    """With the error probability alpha, they are worse by at least this; None says nothing is known."""
+    upper: float | None
+    """With the error probability alpha, they are worse by at most this."""
+    pairs: int
+    breached: bool
+    """The lower bound was above the limit, at this look or before."""
+    passed: bool
+    """The upper bound is below limit + margin, and nothing breached."""
+
+
+@dataclass(frozen=True)
+class Scale:
+    """The range that values are clipped to. Set by control devices that are matched with none, so known before the first bet."""
+
+    low: float
+    high: float
+
+    def place(self, value: float) -> float:
+        """The value in [0, 1]."""
+        return min(1.0, max(0.0, (value - self.low) / self.width))
+
+    @property
+    def width(self) -> float:
+        """In the metric's unit."""
+        return self.high - self.low
+
+
+def share(alpha: float, metrics: int, steps: int) -> float:
+    """What one metric may spend in one step, so that all of an attempt's stay within alpha (Bonferroni). Looks cost nothing."""
+    return alpha / (metrics * steps)
+
+
+def compare(readings: Iterable[Reading], question: Question) -> Comparison:
+    """Decide by all readings of the step so far; the order in which they are given is of no account."""
+    scale, pairs = match(readings, question)
+    if scale is None or not pairs:
+        return Comparison(None, None, 0, breached=False, passed=False)
+    limit, enough = question.limit / scale.width, (question.limit + question.margin) / scale.width
+    mirrored = [1 - pair for pair in pairs]
+    breached = _outgrows(pairs, _middle(limit), question.alpha)
+    return Comparison(
+        lower=(2 * _bound(pairs, question.alpha) - 1) * scale.width,
+        upper=(1 - 2 * _bound(mirrored, question.alpha)) * scale.width,
+        pairs=len(pairs),
+        breached=breached,
+        passed=not breached and _outgrows(mirrored, _middle(-enough), question.alpha),
+    )
+
+
+def match(readings: Iterable[Reading], question: Question) -> tuple[Scale | None, list[float]]:
+    """The scale, and the matched differences in [0, 1] in the order of their windows: 0.5 where the arms are alike.
+
+    A device is matched once, in the first window in which it has a partner. One that has none yet waits for the next window.
+    """
+    sign = -1.0 if question.lower_is_worse else 1.0
+    windows: dict[int, dict[int, Reading]] = {}
+    for reading in sorted(readings, key=lambda reading: (reading.device, reading.value)):
+        windows.setdefault(reading.window, {}).setdefault(reading.device, reading)
+    used, pairs, scale = set[int](), list[float](), None
+    for window in sorted(windows):
+        ready = [reading for device, reading in windows[window].items() if device not in used]
+        arms = [[reading for reading in ready if reading.treated is treated] for treated in (True, False)]
+        if scale is None:
+            scaling = _scaling(arms[1])
+            if not scaling:
+                continue
+            scale = scale_of([sign * reading.value for reading in scaling], question.limit + question.margin)
+            used.update(reading.device for reading in scaling)
+            arms[1] = arms[1][len(scaling) :]
+        for treated, control in _groups(arms[0], arms[1], question.treated_share):
+            used.update(reading.device for reading in (*treated, *control))
+            means = [fmean(scale.place(sign * reading.value) for reading in group) for group in (treated, control)]
+            pairs.append((means[0] - means[1] + 1) / 2)
+    return scale, pairs
+
+
+def _scaling(control: list[Reading]) -> list[Reading]:
+    if len(control) < FEWEST_CONTROL:
+        return []
+    return control[: min(MOST_SCALING, max(FEWEST_CONTROL // 2, len(control) // SCALING_PART))]
+
+
+def scale_of(values: Sequence[float], worst: float) -> Scale:
+    """One spread (10 to 90 %) beyond what most control devices show, but not across a zero that none of them crosses.
+
+    `worst` is the difference that must not be overlooked: limit + margin.
+    """
+    deciles = quantiles(values, n=10, method="inclusive")
+    spread = max(deciles[-1] - deciles[0], MARGINS_IN_SCALE * worst)
+    low, high = deciles[0] - spread, deciles[-1] + spread
+    if min(values) >= 0:
+        return Scale(max(low, 0.0), high)
+    return Scale(low, min(high, 0.0) if max(values) <= 0 else high)
+
+
+def group_sizes(treated_share: float) -> tuple[int, int]:
+    """How many treated and how many control devices make a pair."""
+    ratio = (1 - treated_share) / treated_share
+    if ratio >= 1:
+        return 1, min(LARGEST_GROUP, int(ratio + 1e-9))
+    return min(LARGEST_GROUP, int(1 / ratio + 1e-9)), 1
+
+
+def _groups(
+    treated: list[Reading], control: list[Reading], treated_share: float
+) -> list[tuple[list[Reading], list[Reading]]]:
+    wide, deep = group_sizes(treated_share)
+    count = min(len(treated) // wide, len(control) // deep)
+    return [(treated[n * wide : (n + 1) * wide], control[n * deep : (n + 1) * deep]) for n in range(count)]
+
+
+def _middle(difference: float) -> float:
+    """Where a difference in [-1, 1] lies in [0, 1]."""
+    return min(1.0, max(1e-9, (1 + difference) / 2))
+
+
+def _outgrows(pairs: Sequence[float], mean: float, alpha: float) -> bool:
+    """Whether betting that the pairs' mean is above `mean` ever made 1/alpha of 1."""
+    enough, capital = len(BETS) / alpha, [1.0] * len(BETS)
+    for pair in pairs:
+        gain = pair / mean - 1
+        capital = [part * (1 + bet * gain) for part, bet in zip(capital, BETS, strict=True)]
+        if sum(capital) >= enough:
+            return True
+    return False
+
+
+def _bound(pairs: Sequence[float], alpha: float) -> float:
+    """The largest mean that the capital excludes together with all below: capital falls as the mean grows."""
+    low, high = 0.0, 1.0
+    for _ in range(BISECTIONS):
+        middle = (low + high) / 2
+        low, high = (middle, high) if _outgrows(pairs, middle, alpha) else (low, middle)
+    return low
+
+
+def smallest_effect(control: Sequence[float], question: Question, treated_devices: int) -> float | None:
+    """The smallest harm beyond the limit, in the metric's unit, that this step finds with a probability of 90 %; None when it finds none.
+
+    `control` holds what control devices show, one value a device, in the order of their hashes. Judged by pairs made of them alone, for a harm that adds
+    the same to every device and for one in proportion to its value, whichever is harder to see. The sum of the logarithms is taken as normal.
+    """
+    sign = -1.0 if question.lower_is_worse else 1.0
+    values = [sign * value for value in control]
+    pairs = _pairs(treated_devices, len(values), question.treated_share)
+    if len(values) < FEWEST_CONTROL or pairs == 0:
+        return None
+    values = values[:MOST_LOOKED_AT]
+    scale = scale_of(values, question.limit + question.margin)
+    low, high = 0.0, 2 * scale.width
+    if not _is_seen(high, values, scale, question, pairs):
+        return None
+    for _ in range(BISECTIONS):
+        middle = (low + high) / 2
+        low, high = (low, middle) if _is_seen(middle, values, scale, question, pairs) else (middle, high)
+    return high
+
+
+def _pairs(treated: int, control: int, treated_share: float) -> int:
+    wide, deep = group_sizes(treated_share)
+    left = control - min(MOST_SCALING, max(FEWEST_CONTROL // 2, control // SCALING_PART))
+    return max(0, min(treated // wide, left // deep))
+
+
+def _is_seen(effect: float, values: Sequence[float], scale: Scale, question: Question, pairs: int) -> bool:
+    worse, mean = question.limit + effect, fmean(values)
+    harmed = [[value + worse for value in values]]
+    if mean > 0:
+        harmed.append([value * (1 + worse / mean) for value in values])
+    return all(
+        _outgrows_mostly(_imagined(values, shifted, scale, question), question, scale, pairs) for shifted in harmed
+    )
+
+
+def _imagined(control: Sequence[float], treated: Sequence[float], scale: Scale, question: Question) -> list[float]:
+    """Pairs as the step would make them, if these were the values of its devices."""
+    arms = [[scale.place(value) for value in values] for values in (treated, control)]
+    means = [
+        [fmean(arm[(start + step) % len(arm)] for step in range(size)) for start in range(len(arm))]
+        for arm, size in zip(arms, group_sizes(question.treated_share), strict=True)
+    ]
+    away = len(control) // 2
+    return [(value - means[1][(place + away) % len(control)] + 1) / 2 for place, value in enumerate(means[0])]
+
+
+def _outgrows_mostly(imagined: Sequence[float], question: Question, scale: Scale, pairs: int) -> bool:
+    mean = _middle(question.limit / scale.width)
+    needed = log(len(BETS) / question.alpha)
+    for bet in BETS:
+        gains = [log(max(1 + bet * (pair / mean - 1), 1e-9)) for pair in imagined]
+        if pairs * fmean(gains) - POWER_Z * sqrt(pairs * pvariance(gains)) >= needed:
+            return True
+    return False
