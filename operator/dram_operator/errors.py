@@ -56,3 +56,15 @@ class Refused(Terminal):
 
 class LeaseLost(Terminal):
     """The leader lease could not be renewed in time."""
+
+
+class RepositoryInvalid(Terminal):
+    """The release repository lacks something that its metadata names, or holds it without the right signature."""
+
+
+class BucketRestored(RepositoryInvalid):
+    """The bucket went back in time: devices would refuse its metadata as replayed."""
+
+
+class KeyRetired(RepositoryInvalid):
+    """The key of this process was rotated out."""
