@@ -37,6 +37,7 @@ GROUPS = {
     "ClusterRoleBinding": ("apis/rbac.authorization.k8s.io/v1", "clusterrolebindings"),
     "CustomResourceDefinition": ("apis/apiextensions.k8s.io/v1", "customresourcedefinitions"),
     "DistillationJob": ("apis/dram.dev/v1alpha1", "distillationjobs"),
+    "EdgeRollout": ("apis/dram.dev/v1alpha1", "edgerollouts"),
     "TokenReview": ("apis/authentication.k8s.io/v1", "tokenreviews"),
     "SubjectAccessReview": ("apis/authorization.k8s.io/v1", "subjectaccessreviews"),
 }

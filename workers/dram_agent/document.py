@@ -11,8 +11,10 @@ from pydantic import Field
 
 from dram_workers.model import Model
 
-Digest = Annotated[str, Field(pattern="^[0-9a-f]{64}$")]
-HashHex = Annotated[str, Field(pattern="^[0-9a-f]{16}$")]
+Digest = Annotated[str, Field(max_length=64, pattern="^[0-9a-f]{64}$")]
+HashHex = Annotated[str, Field(max_length=16, pattern="^[0-9a-f]{16}$")]
+LabelName = Annotated[str, Field(max_length=63, pattern="^[A-Za-z_][A-Za-z0-9_]*$")]
+LabelValue = Annotated[str, Field(max_length=63)]
 Seconds = Annotated[int, Field(ge=1, le=31_536_000)]
 
 CHANNEL = "^[a-z0-9]([-a-z0-9]*[a-z0-9])?/[a-z0-9]([-a-z0-9]*[a-z0-9])?$"
@@ -28,7 +30,7 @@ class Requirements(Model):
     """Format of the model's file, e.g. `gguf`; the device's runtime has to read it."""
     memory_bytes: Annotated[int, Field(ge=0)]
     """Memory that serving it takes."""
-    agent_version: Annotated[str, Field(pattern=r"^[0-9]+(\.[0-9]+){0,2}$")]
+    agent_version: Annotated[str, Field(max_length=32, pattern=r"^[0-9]+(\.[0-9]+){0,2}$")]
     """Oldest agent that can run it."""
 
 
@@ -48,7 +50,7 @@ class Release(Model):
 
     digest: Digest
     """SHA-256 of the manifest that names the release."""
-    artifacts: Annotated[tuple[Artifact, ...], Field(min_length=1, max_length=16)]
+    artifacts: Annotated[tuple[Artifact, ...], Field(min_length=1, max_length=8)]
     """Its builds, one a class of devices."""
 
     def artifact_for(self, device_class: str | None) -> Artifact | None:
@@ -64,7 +66,7 @@ class Cohort(Model):
     """Highest hash that belongs to it; null takes nobody but those named."""
     hashes: Annotated[tuple[HashHex, ...], Field(max_length=1000)] = ()
     """Devices named one by one, labels or not."""
-    match_labels: Annotated[dict[str, str], Field(max_length=16)] = {}
+    match_labels: Annotated[dict[LabelName, LabelValue], Field(max_length=4)] = {}
     """Labels that a device needs for the cut-off to count; empty takes every device."""
 
 

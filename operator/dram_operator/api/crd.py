@@ -1,4 +1,4 @@
-"""The CustomResourceDefinition, made from the models and the rules. `python -m dram_operator.api.crd` writes it."""
+"""The CustomResourceDefinitions, made from the models and the rules. `python -m dram_operator.api.crd` writes them."""
 
 import re
 import sys
@@ -7,51 +7,28 @@ from typing import Any
 
 import yaml
 
-from dram_operator.api.distillation_job import GROUP, KIND, PLURAL, VERSION, DistillationJobSpec
+from dram_operator.api.distillation_job import GROUP, VERSION
+from dram_operator.api.resources import RESOURCES, Column, Resource
 from dram_operator.api.rule import Rule
-from dram_operator.api.rules import RULES
 from dram_operator.api.schema import Schema, structural, without_defaults
-from dram_operator.api.status import DistillationJobStatus
-
-FILE = f"{GROUP}_{PLURAL}.yaml"
-
-_SUCCEEDED = '.status.conditions[?(@.type=="Succeeded")]'
-COLUMNS: tuple[tuple[str, str, str, str], ...] = (
-    ("Status", "string", f"{_SUCCEEDED}.reason", "Why the job is where it is."),
-    ("Stage", "string", ".status.stage", "The stage at work."),
-    ("Percent", "integer", ".status.progress.percent", "Share of the whole job that is done."),
-    ("ETA", "integer", ".status.progress.etaSeconds", "Estimated seconds until the stage at work ends."),
-    ("Score", "string", ".status.bestScore", "Golden score of the best variant that may be released."),
-    ("Gate", "string", ".status.gate", "The gates in a word: Pending, Pass, Warn, or the first that failed."),
-    ("Age", "date", ".metadata.creationTimestamp", "Time since the job was made."),
-)
-"""Printer columns: name, type, path, description."""
-WIDE_COLUMNS: tuple[tuple[str, str, str, str], ...] = (
-    ("Run", "integer", ".status.run", "Number of the run."),
-    ("Step", "integer", ".status.progress.step", "Steps that the stage at work has done."),
-    ("Best", "string", ".status.best", "The best variant that may be released."),
-    ("Report", "string", ".status.reportUri", "Where the report lies."),
-    ("Message", "string", f"{_SUCCEEDED}.message", "The status in a sentence."),
-)
-"""Columns that `kubectl get -o wide` adds."""
 
 
-def object_schema() -> Schema:
-    """The schema of a whole DistillationJob, rules included."""
+def object_schema(resource: Resource) -> Schema:
+    """The schema of a whole object, rules included."""
     text = {"type": "string"}
     schema: Schema = {
-        "description": "A model distilled, exported, proven and published.",
+        "description": resource.description,
         "type": "object",
         "required": ["spec"],
         "properties": {
             "apiVersion": text | {"description": "Version of the API that the object is written in."},
-            "kind": text | {"description": "Always DistillationJob."},
+            "kind": text | {"description": f"Always {resource.kind}."},
             "metadata": {"type": "object"},
-            "spec": structural(DistillationJobSpec),
-            "status": without_defaults(structural(DistillationJobStatus)),
+            "spec": structural(resource.spec),
+            "status": without_defaults(structural(resource.status)),
         },
     }
-    for rule in RULES:
+    for rule in resource.rules:
         node_at(schema, rule.path).setdefault("x-kubernetes-validations", []).append(_validation(rule))
     return schema
 
@@ -64,22 +41,23 @@ def node_at(schema: Schema, path: str) -> Schema:
     return schema
 
 
-def definition() -> dict[str, Any]:
+def definition(resource: Resource) -> dict[str, Any]:
     """The CustomResourceDefinition as an API object."""
-    columns = [_column(*column) for column in COLUMNS] + [_column(*column, priority=1) for column in WIDE_COLUMNS]
+    columns = [_column(column) for column in resource.columns]
+    columns += [_column(column, priority=1) for column in resource.wide_columns]
     return {
         "apiVersion": "apiextensions.k8s.io/v1",
         "kind": "CustomResourceDefinition",
-        "metadata": {"name": f"{PLURAL}.{GROUP}"},
+        "metadata": {"name": f"{resource.plural}.{GROUP}"},
         "spec": {
             "group": GROUP,
             "scope": "Namespaced",
             "names": {
-                "kind": KIND,
-                "listKind": f"{KIND}List",
-                "plural": PLURAL,
-                "singular": KIND.lower(),
-                "shortNames": ["dj"],
+                "kind": resource.kind,
+                "listKind": f"{resource.kind}List",
+                "plural": resource.plural,
+                "singular": resource.kind.lower(),
+                "shortNames": [resource.short_name],
                 "categories": ["dram"],
             },
             "versions": [
@@ -89,17 +67,17 @@ def definition() -> dict[str, Any]:
                     "storage": True,
                     "subresources": {"status": {}},
                     "additionalPrinterColumns": columns,
-                    "schema": {"openAPIV3Schema": object_schema()},
+                    "schema": {"openAPIV3Schema": object_schema(resource)},
                 }
             ],
         },
     }
 
 
-def manifest() -> str:
+def manifest(resource: Resource) -> str:
     """The CustomResourceDefinition as the YAML text of `crds/`."""
     head = "# Made from operator/dram_operator/api by `make crds`; edits belong there.\n"
-    return head + yaml.dump(definition(), Dumper=_Plain, sort_keys=False, width=120, allow_unicode=True)
+    return head + yaml.dump(definition(resource), Dumper=_Plain, sort_keys=False, width=120, allow_unicode=True)
 
 
 class _Plain(yaml.SafeDumper):
@@ -119,15 +97,16 @@ def _validation(rule: Rule) -> Schema:
     return validation | ({"fieldPath": rule.field} if rule.field else {})
 
 
-def _column(name: str, kind: str, path: str, description: str, priority: int = 0) -> dict[str, Any]:
-    column = {"name": name, "type": kind, "jsonPath": path, "description": description}
-    return column | ({"priority": priority} if priority else {})
+def _column(column: Column, priority: int = 0) -> dict[str, Any]:
+    shown = {"name": column.name, "type": column.type, "jsonPath": column.path, "description": column.description}
+    return shown | ({"priority": priority} if priority else {})
 
 
 def main() -> None:
-    """Write the CRD into the folder given as the only argument, by default `crds`."""
+    """Write the CRDs into the folder given as the only argument, by default `crds`."""
     folder = Path(sys.argv[1] if len(sys.argv) > 1 else "crds")
-    (folder / FILE).write_text(manifest())
+    for resource in RESOURCES:
+        (folder / resource.file).write_text(manifest(resource))
 
 
 if __name__ == "__main__":

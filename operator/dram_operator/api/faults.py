@@ -28,31 +28,43 @@ def problem_of(fault: ValidationError) -> Problem:
     field = path_of(fault.absolute_path)
     value: Any = fault.instance
     limit: Any = fault.validator_value
-    body = f"Invalid value: {shown(value)}: {field} in body should"
     match fault.validator:
         case "required":
             missing = next(name for name in limit if f"'{name}' is a required" in fault.message)
             field, message = f"{field}.{missing}".lstrip("."), "Required value"
         case "type":
             message = f'Invalid value: {shown(value)}: must be of type {limit}: "{_kind(value)}"'
+        case "anyOf":
+            kinds = ",".join(one["type"] for one in limit)
+            message = f'Invalid value: "{_kind(value)}": {field} in body must be of type {kinds}: "{_kind(value)}"'
         case "enum":
             supported = ", ".join(f'"{one}"' for one in limit)
             message = f"Unsupported value: {shown(value)}: supported values: {supported}"
-        case "minimum":
-            message = f"{body} be greater than {_or_equal(fault, 'exclusiveMinimum')}{number(limit)}"
-        case "maximum":
-            message = f"{body} be less than {_or_equal(fault, 'exclusiveMaximum')}{number(limit)}"
-        case "minLength":
-            message = f"{body} be at least {limit} chars long"
-        case "minItems":
-            message = f"{body} have at least {limit} items"
         case "maxLength":
             message = f"Too long: may not be more than {limit} bytes"
         case "maxItems" | "maxProperties":
             message = f"Too many: {len(value)}: must have at most {limit} items"
         case _:
-            message = fault.message
+            message = f"Invalid value: {shown(value)}: {field} in body should {_should(fault)}"
     return Problem(field, message)
+
+
+def _should(fault: ValidationError) -> str:
+    """What a value out of its bounds should do."""
+    limit: Any = fault.validator_value
+    match fault.validator:
+        case "minimum":
+            return f"be greater than {_or_equal(fault, 'exclusiveMinimum')}{number(limit)}"
+        case "maximum":
+            return f"be less than {_or_equal(fault, 'exclusiveMaximum')}{number(limit)}"
+        case "pattern":
+            return f"match '{limit}'"
+        case "minLength":
+            return f"be at least {limit} chars long"
+        case "minItems":
+            return f"have at least {limit} items"
+        case _:
+            return f"have at least {limit} properties"
 
 
 def duplicates(value: Any, schema: Schema, path: str = "") -> Iterator[Problem]:

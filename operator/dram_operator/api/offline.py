@@ -1,6 +1,5 @@
 """What the API server does with a manifest at apply, without one: defaults, schema and CEL rules, in its own words."""
 
-import re
 from collections.abc import Iterator
 from copy import deepcopy
 from difflib import get_close_matches
@@ -11,15 +10,16 @@ import cel
 from jsonschema import Draft4Validator
 
 from dram_operator.api.crd import object_schema
-from dram_operator.api.distillation_job import GROUP, KIND, VERSION
-from dram_operator.api.faults import Problem, duplicates, number, path_of, problem_of
+from dram_operator.api.distillation_job import GROUP, VERSION
+from dram_operator.api.faults import Problem, duplicates, path_of, problem_of
+from dram_operator.api.functions import FUNCTIONS
+from dram_operator.api.resources import RESOURCES, Resource
 from dram_operator.api.rule import Rule
-from dram_operator.api.rules import RULES
 from dram_operator.api.schema import Schema
 
 Manifest = dict[str, Any]
 
-_BLOCKING = frozenset({"type", "required", "enum", "maxLength", "maxItems", "maxProperties"})
+_BLOCKING = frozenset({"type", "anyOf", "required", "enum", "maxLength", "maxItems", "maxProperties"})
 """Schema faults after which the API server runs no rule."""
 
 
@@ -31,22 +31,26 @@ def check(manifest: Manifest, *, local: bool, old: Manifest | None = None) -> li
     problems = _identity(manifest)
     if problems:
         return problems
-    schema = _schema()
+    resource = _resource(manifest)
+    schema = _schema(resource)
     unknown: list[Problem] = []
     value = _prepared(manifest, schema, "", unknown)
-    faults = sorted(_validator().iter_errors(value), key=lambda fault: path_of(fault.absolute_path))
+    faults = sorted(_validator(resource).iter_errors(value), key=lambda fault: path_of(fault.absolute_path))
     problems = unknown + [problem_of(fault) for fault in faults] + list(duplicates(value, schema))
     if any(fault.validator in _BLOCKING for fault in faults):
         return problems
     before = None if old is None else _prepared(old, schema, "", [])
     return problems + [
-        problem for rule in RULES if not (local and rule.cluster_only) for problem in breaches(rule, value, before)
+        problem
+        for rule in resource.rules
+        if not (local and rule.cluster_only)
+        for problem in breaches(rule, value, before)
     ]
 
 
 def with_defaults(manifest: Manifest) -> Manifest:
     """The manifest with the schema's defaults filled in, as the API server stores it."""
-    filled: Manifest = _prepared(manifest, _schema(), "", [])
+    filled: Manifest = _prepared(manifest, _schema(_resource(manifest)), "", [])
     return filled
 
 
@@ -54,9 +58,9 @@ def _identity(manifest: object) -> list[Problem]:
     if not isinstance(manifest, dict):
         return [Problem("", "a manifest is a mapping of fields")]
     problems = [
-        Problem(field, f"{manifest.get(field)!r} is not known here: write {expected}")
-        for field, expected in (("apiVersion", f"{GROUP}/{VERSION}"), ("kind", KIND))
-        if manifest.get(field) != expected
+        Problem(field, f"{manifest.get(field)!r} is not known here: write {' or '.join(expected)}")
+        for field, expected in (("apiVersion", [f"{GROUP}/{VERSION}"]), ("kind", [one.kind for one in RESOURCES]))
+        if manifest.get(field) not in expected
     ]
     metadata = manifest.get("metadata")
     name = metadata.get("name") if isinstance(metadata, dict) else None
@@ -103,7 +107,7 @@ def _closed(schema: Schema, path: str) -> bool:
 def breaches(rule: Rule, value: Manifest, before: Manifest | None) -> Iterator[Problem]:
     """Where a defaulted manifest breaks a rule."""
     for field, found, old in subjects(rule, value, before):
-        context = cel.Context({"self": found, "oldSelf": old}, functions={"format": _format})
+        context = cel.Context({"self": found, "oldSelf": old}, functions=FUNCTIONS)
         if _program(rule.rule).execute(context) is True:
             continue
         shown = rule.message_expression
@@ -135,20 +139,18 @@ def _values(value: Any, old: Any, path: str, field: str) -> Iterator[tuple[str, 
         yield from _values(value[name], old.get(name) if isinstance(old, dict) else None, rest, place)
 
 
-def _format(template: str, values: list[Any]) -> str:
-    """CEL's `format`, as far as the rules use it: %s and %%."""
-    shown = iter(values)
-    return re.sub("%[s%]", lambda verb: "%" if verb[0] == "%%" else number(next(shown)), template)
+def _resource(manifest: Manifest) -> Resource:
+    return next(resource for resource in RESOURCES if resource.kind == manifest["kind"])
 
 
 @cache
-def _schema() -> Schema:
-    return object_schema()
+def _schema(resource: Resource) -> Schema:
+    return object_schema(resource)
 
 
 @cache
-def _validator() -> Draft4Validator:
-    return Draft4Validator(_schema())
+def _validator(resource: Resource) -> Draft4Validator:
+    return Draft4Validator(_schema(resource))
 
 
 @cache

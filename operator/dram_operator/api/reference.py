@@ -1,6 +1,6 @@
-"""The reference page of a DistillationJob, made from the models, rules and reasons.
+"""The reference pages of the resources, made from the models, rules and reasons.
 
-`python -m dram_operator.api.reference` writes it.
+`python -m dram_operator.api.reference` writes them.
 """
 
 import ast
@@ -12,40 +12,61 @@ from enum import StrEnum
 from pathlib import Path
 from typing import Any
 
-from dram_operator.api.crd import COLUMNS, WIDE_COLUMNS, object_schema
-from dram_operator.api.distillation_job import GROUP, KIND, VERSION
-from dram_operator.api.rules import FREE, FROZEN, GUARDED, RULES
+from dram_operator.api.crd import object_schema
+from dram_operator.api.distillation_job import GROUP, VERSION
+from dram_operator.api.resources import DISTILLATION_JOB, EDGE_ROLLOUT, Resource
+from dram_operator.api.rollout_analysis import Preset
+from dram_operator.api.rollout_reasons import RolloutCondition, RolloutReason
+from dram_operator.api.rules import FREE, FROZEN, GUARDED
 from dram_operator.api.schema import Schema
 from dram_operator.api.status import ConditionType, Reason
 from dram_workers.errors import WorkerReason
 
-FILE = "distillation-job.md"
-
-_INTRODUCTION = f"""\
-# {KIND}
-
-`apiVersion: {GROUP}/{VERSION}`, `kind: {KIND}`, short name `dj`. This page is made from the code by `make docs`.
-
-Creating a {KIND} lets its author run pods with any Secret or ServiceAccount that it names, in its namespace.
-"""
+_JOB_NOTE = "Creating a DistillationJob lets its author run pods with any Secret or ServiceAccount that it names, in its namespace."
+_ROLLOUT_NOTE = "An EdgeRollout's channel is `namespace/name`. It lives as long as the channel: every new artifact is an edit of it."
 
 
-def page() -> str:
-    """The whole page as Markdown."""
-    schema = object_schema()["properties"]
+def pages() -> dict[str, str]:
+    """Every page as Markdown, by the name of its file."""
+    return {"distillation-job.md": _job_page(), "edge-rollout.md": _rollout_page()}
+
+
+def _job_page() -> str:
+    schema = object_schema(DISTILLATION_JOB)["properties"]
     return "\n".join(
         [
-            _INTRODUCTION,
+            *_introduction(DISTILLATION_JOB, _JOB_NOTE),
             *_objects("spec", schema["spec"]),
             *_changes(),
-            *_rules(),
+            *_rules(DISTILLATION_JOB),
             *_objects("status", schema["status"]),
             *_members("Conditions", ConditionType),
             *_members("Reasons set by the operator", Reason),
             *_members("Reasons of a failed stage", WorkerReason),
-            *_columns(),
+            *_columns(DISTILLATION_JOB),
         ]
     )
+
+
+def _rollout_page() -> str:
+    schema = object_schema(EDGE_ROLLOUT)["properties"]
+    return "\n".join(
+        [
+            *_introduction(EDGE_ROLLOUT, _ROLLOUT_NOTE),
+            *_objects("spec", schema["spec"]),
+            *_members("Presets", Preset),
+            *_rules(EDGE_ROLLOUT),
+            *_objects("status", schema["status"]),
+            *_members("Conditions", RolloutCondition),
+            *_members("Reasons", RolloutReason),
+            *_columns(EDGE_ROLLOUT),
+        ]
+    )
+
+
+def _introduction(resource: Resource, note: str) -> Iterator[str]:
+    about = f"`apiVersion: {GROUP}/{VERSION}`, `kind: {resource.kind}`, short name `{resource.short_name}`."
+    yield from (f"# {resource.kind}", "", f"{about} This page is made from the code by `make docs`.", "", note, "")
 
 
 def _objects(path: str, schema: Schema) -> Iterator[str]:
@@ -59,7 +80,7 @@ def _objects(path: str, schema: Schema) -> Iterator[str]:
     yield ""
     for name, field in schema["properties"].items():
         inner, below = _inside(field, f"{path}.{name}")
-        if "properties" in inner and "x-kubernetes-preserve-unknown-fields" not in inner:
+        if inner.get("properties") and "x-kubernetes-preserve-unknown-fields" not in inner:
             yield from _objects(below, inner)
 
 
@@ -116,10 +137,10 @@ def _changes() -> Iterator[str]:
     yield ""
 
 
-def _rules() -> Iterator[str]:
+def _rules(resource: Resource) -> Iterator[str]:
     """Every rule by the field that it is about; many fields share a message."""
     fields: dict[str, list[str]] = {}
-    for rule in RULES:
+    for rule in resource.rules:
         message = re.sub(r"\{(?:self\.)?(.+?)\}", lambda found: f"<{found[1].replace('self', 'value')}>", rule.message)
         where = "clusters" if rule.cluster_only else ""
         fields.setdefault(f"{message}|{where}", []).append(f"{rule.path}{rule.field}".lstrip(".") or "metadata.name")
@@ -154,12 +175,12 @@ def meanings(kind: type[StrEnum]) -> dict[str, str]:
     return found
 
 
-def _columns() -> Iterator[str]:
+def _columns(resource: Resource) -> Iterator[str]:
     yield from ("## Columns of `kubectl get`", "", "| Column | Meaning |", "| --- | --- |")
-    for name, _, _, meaning in COLUMNS:
-        yield f"| {name} | {meaning} |"
-    for name, _, _, meaning in WIDE_COLUMNS:
-        yield f"| {name} (`-o wide`) | {meaning} |"
+    for column in resource.columns:
+        yield f"| {column.name} | {column.description} |"
+    for column in resource.wide_columns:
+        yield f"| {column.name} (`-o wide`) | {column.description} |"
     yield ""
 
 
@@ -172,10 +193,11 @@ def _cell(text: str) -> str:
 
 
 def main() -> None:
-    """Write the page into the folder given as the only argument, by default `docs/reference`."""
+    """Write the pages into the folder given as the only argument, by default `docs/reference`."""
     folder = Path(sys.argv[1] if len(sys.argv) > 1 else "docs/reference")
     folder.mkdir(parents=True, exist_ok=True)
-    (folder / FILE).write_text(page())
+    for name, text in pages().items():
+        (folder / name).write_text(text)
 
 
 if __name__ == "__main__":

@@ -121,6 +121,15 @@ def quantities(path: str) -> Rule:
     )
 
 
+def signed_quantity(path: str) -> Rule:
+    """One number, in the form of a Kubernetes quantity."""
+    return Rule(
+        path,
+        f"type(self) == int || self.matches('{QUANTITY.replace('^', '^-?', 1)}')",
+        '\'{self}\' is not a number: write it in quotes, as "0.02" or "300m" (0.3)',
+    )
+
+
 def constant(path: str) -> Rule:
     """A constant schedule has one value."""
     return Rule(

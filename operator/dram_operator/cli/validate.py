@@ -5,9 +5,10 @@ from typing import Any
 
 import click
 
-from dram_operator.api.distillation_job import GROUP, KIND
+from dram_operator.api.distillation_job import GROUP
 from dram_operator.api.manifests import ManifestError, load_manifests
 from dram_operator.api.offline import check
+from dram_operator.api.resources import RESOURCES
 
 INVALID = 2
 """Exit code for a bad manifest."""
@@ -55,7 +56,9 @@ def _problems(file: Path, local: bool) -> list[str]:
 def _is_dram(manifest: dict[str, Any]) -> bool:
     """Whether it is ours to check: a file may hold Secrets and others beside."""
     version, kind = str(manifest.get("apiVersion", "")), str(manifest.get("kind", ""))
-    return not (version and kind) or kind == KIND or version.startswith(f"{GROUP}/")
+    return (
+        not (version and kind) or kind in {resource.kind for resource in RESOURCES} or version.startswith(f"{GROUP}/")
+    )
 
 
 def _name(manifest: dict[str, Any]) -> str:

@@ -1,26 +1,12 @@
 """What a training pod may use of memory, and what that follows from."""
 
-import re
-
 from dram_operator.api.distillation_job import DistillationJob
 from dram_operator.api.pods import Resources
+from dram_operator.api.quantity import quantity
 from dram_operator.core.installation import Installation
 from dram_workers.deepspeed_settings import DeepSpeedSettings
 from dram_workers.memory import TrainingSetup
 from dram_workers.train.settings import effective_stage
-
-_SUFFIXES = {"": 1.0, "m": 1e-3, "k": 1e3}
-_SUFFIXES |= {letter: 1000.0**power for power, letter in enumerate("MGTPE", start=2)}
-_SUFFIXES |= {f"{letter}i": 1024.0**power for power, letter in enumerate("KMGTPE", start=1)}
-_QUANTITY = re.compile(r"([+-]?[0-9.]+(?:[eE][+-]?[0-9]+)?)([A-Za-z]*)")
-
-
-def quantity(text: str) -> float:
-    """A Kubernetes quantity as a number; ValueError for what is none."""
-    match = _QUANTITY.fullmatch(text)
-    if match is None or match[2] not in _SUFFIXES:
-        raise ValueError(f"{text!r} is no quantity")
-    return float(match[1]) * _SUFFIXES[match[2]]
 
 
 def training_setup(job: DistillationJob, installation: Installation) -> TrainingSetup:

@@ -6,41 +6,25 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-import yaml
 
 from dram_operator.api.distillation_job import DistillationJob
 from dram_operator.api.manifests import load_manifests
 from dram_operator.api.offline import with_defaults
 from tests.builders import AJob, a_job
-from tests.cluster.api import Api, ApiError, Object, path_of, wait_until
-from tests.cluster.controlplane import ControlPlane
+from tests.cluster.api import Api, ApiError, Object, path_of
+from tests.integration.api.server import NAMESPACE, STRICT, table
 from tests.operator.api.cases import ACCEPTED, REFUSED, Accepted, Refused, everything
 from tests.operator.api.statuses import A_FULL_STATUS
 
 ROOT = Path(__file__).parents[3]
-CRD = ROOT / "crds" / "dram.dev_distillationjobs.yaml"
 EXAMPLES = [
     pytest.param(manifest, id=f"{file.parent.name}/{file.name}")
     for file in sorted((ROOT / "examples").rglob("*.yaml"))
     for manifest in load_manifests(file)
     if manifest["kind"] == "DistillationJob"
 ]
-NAMESPACE = "manifests"
-STRICT = {"fieldValidation": "Strict"}
 
 Apply = Callable[[AJob], Object]
-
-
-@pytest.fixture(scope="module")
-def api(control_plane: ControlPlane) -> Api:
-    """The API server with the CRD, and a namespace of its own."""
-    api = control_plane.api()
-    definition = yaml.safe_load(CRD.read_text())
-    api.apply(definition)
-    name = definition["metadata"]["name"]
-    wait_until(lambda: _is_served(api.get("CustomResourceDefinition", name)), "the CRD is served")
-    api.apply({"apiVersion": "v1", "kind": "Namespace", "metadata": {"name": NAMESPACE}})
-    return api
 
 
 @pytest.fixture
@@ -60,11 +44,6 @@ def create(api: Api) -> Iterator[Apply]:
     yield create
     for name in created:
         api.delete("DistillationJob", name, NAMESPACE)
-
-
-def _is_served(definition: Object) -> bool:
-    conditions = definition.get("status", {}).get("conditions") or []
-    return any(condition["type"] == "Established" and condition["status"] == "True" for condition in conditions)
 
 
 def _manifest(job: AJob) -> Object:
@@ -138,7 +117,7 @@ def test_get_tells_the_story(api: Api, create: Apply) -> None:
     status: dict[str, Any] = A_FULL_STATUS.model_dump(mode="json", by_alias=True, exclude_none=True)
     api.patch("DistillationJob", name, NAMESPACE, {"status": status}, subresource="status")
 
-    columns, cells = _table(api, name)
+    columns, cells = table(api, "DistillationJob", name)
 
     shown = dict(zip(columns, cells, strict=True))
     assert shown.pop("Age").endswith("s")
@@ -155,14 +134,5 @@ def test_get_tells_the_story(api: Api, create: Apply) -> None:
 
 def test_get_wide_adds_run_step_best_report_and_message(api: Api, create: Apply) -> None:
     name = create(a_job())["metadata"]["name"]
-    columns, _ = _table(api, name, wide=True)
+    columns, _ = table(api, "DistillationJob", name, wide=True)
     assert columns[-5:] == ["Run", "Step", "Best", "Report", "Message"]
-
-
-def _table(api: Api, name: str, *, wide: bool = False) -> tuple[list[str], list[Any]]:
-    """Column names and cells that `kubectl get` would print."""
-    path = path_of("DistillationJob", NAMESPACE, name)
-    table = json.loads(api.request("GET", path, accept="application/json;as=Table;g=meta.k8s.io;v=v1"))
-    kept = [index for index, column in enumerate(table["columnDefinitions"]) if wide or not column["priority"]]
-    columns = [table["columnDefinitions"][index]["name"] for index in kept]
-    return columns, [table["rows"][0]["cells"][index] for index in kept]

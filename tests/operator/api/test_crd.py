@@ -6,9 +6,10 @@ from typing import Any
 
 import pytest
 
-from dram_operator.api.crd import FILE, definition, main, manifest, node_at, object_schema
+from dram_operator.api.crd import definition, main, manifest, node_at, object_schema
 from dram_operator.api.distillation_job import DistillationJobSpec
-from dram_operator.api.rules import FREE, FROZEN, GUARDED, RULES
+from dram_operator.api.resources import DISTILLATION_JOB, EDGE_ROLLOUT, RESOURCES, Resource
+from dram_operator.api.rules import FREE, FROZEN, GUARDED
 from dram_operator.api.schema import Schema
 
 CRDS = Path(__file__).parents[3] / "crds"
@@ -27,21 +28,34 @@ def _walk(schema: Schema, path: str = "") -> Iterator[tuple[str, Schema]]:
         yield from _walk(schema["additionalProperties"], f"{path}{{}}")
 
 
-FIELDS = dict(_walk(object_schema()))
+FIELDS = dict(_walk(object_schema(DISTILLATION_JOB)))
+ROLLOUT_FIELDS = dict(_walk(object_schema(EDGE_ROLLOUT)))
+
+every_resource = pytest.mark.parametrize("resource", RESOURCES, ids=lambda resource: resource.kind)
 
 
-def test_the_file_is_what_the_models_say() -> None:
-    assert (CRDS / FILE).read_text() == manifest(), "run `make crds`"
+@every_resource
+def test_the_file_is_what_the_models_say(resource: Resource) -> None:
+    assert (CRDS / resource.file).read_text() == manifest(resource), "run `make crds`"
 
 
-def test_it_is_written_into_the_folder_given(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_they_are_written_into_the_folder_given(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("sys.argv", ["crd", str(tmp_path)])
     main()
-    assert (tmp_path / FILE).read_text() == manifest()
+    assert {file.name: file.read_text() for file in tmp_path.iterdir()} == {
+        resource.file: manifest(resource) for resource in RESOURCES
+    }
 
 
-def test_every_field_has_a_description() -> None:
-    silent = [path for path, schema in FIELDS.items() if _is_field(path) and not schema.get("description", "").strip()]
+@every_resource
+def test_plain_apply_can_take_it(resource: Resource) -> None:
+    """`kubectl apply` keeps the whole object in an annotation of at most 256 KiB."""
+    assert len(manifest(resource)) < 200_000
+
+
+@pytest.mark.parametrize("fields", [FIELDS, ROLLOUT_FIELDS])
+def test_every_field_has_a_description(fields: dict[str, Schema]) -> None:
+    silent = [path for path, schema in fields.items() if _is_field(path) and not schema.get("description", "").strip()]
     assert silent == []
 
 
@@ -49,33 +63,37 @@ def _is_field(path: str) -> bool:
     return bool(path) and path != "metadata" and not path.endswith(("[]", "{}"))
 
 
-def test_everything_is_bounded() -> None:
+@pytest.mark.parametrize("fields", [FIELDS, ROLLOUT_FIELDS])
+def test_everything_is_bounded(fields: dict[str, Schema]) -> None:
     bounds = {"string": ("maxLength", "enum"), "array": ("maxItems",), "object": ("maxProperties", "properties")}
     boundless = [
         path
-        for path, schema in FIELDS.items()
+        for path, schema in fields.items()
         if path not in UNBOUNDED | {"metadata"}
         and not any(bound in schema for bound in bounds.get(schema.get("type", ""), schema))
-        and not _is_inside_free_form(path)
+        and not _is_inside_free_form(path, fields)
     ]
     assert boundless == []
 
 
-def _is_inside_free_form(path: str) -> bool:
+def _is_inside_free_form(path: str, fields: dict[str, Schema]) -> bool:
     """The API server bounds what is free-form by the size of a request only."""
     parents = path.split(".")
     return any(
-        FIELDS[".".join(parents[:depth])].get("x-kubernetes-preserve-unknown-fields")
+        fields[".".join(parents[:depth])].get("x-kubernetes-preserve-unknown-fields")
         for depth in range(1, len(parents) + 1)
     )
 
 
-def test_the_status_has_no_defaults() -> None:
-    assert [path for path, schema in FIELDS.items() if path.startswith("status") and "default" in schema] == []
+@pytest.mark.parametrize("fields", [FIELDS, ROLLOUT_FIELDS])
+def test_the_status_has_no_defaults(fields: dict[str, Schema]) -> None:
+    assert [path for path, schema in fields.items() if path.startswith("status") and "default" in schema] == []
 
 
 def test_what_is_needed_has_no_default_and_the_rest_of_the_manifest_may_be_left_out() -> None:
     assert FIELDS["spec"]["required"] == ["teacher", "student", "dataset", "exports", "golden"]
+    assert ROLLOUT_FIELDS["spec"]["required"] == ["artifact", "strategy"]
+    assert ROLLOUT_FIELDS["spec.strategy"]["required"] == ["steps"]
 
 
 @pytest.mark.parametrize(
@@ -88,11 +106,16 @@ def test_what_is_needed_has_no_default_and_the_rest_of_the_manifest_may_be_left_
         ("status.stages", ["id"]),
         ("status.plan.stages", ["id"]),
         ("status.variants", ["name"]),
+        ("spec.analysis.metrics", ["name"]),
+        ("status.analysis", ["name"]),
+        ("status.commands", ["id"]),
+        ("status.quarantined", ["digest"]),
     ],
 )
 def test_lists_of_named_things_are_told_apart_by_key(path: str, keys: list[str]) -> None:
-    assert FIELDS[path]["x-kubernetes-list-type"] == "map"
-    assert FIELDS[path]["x-kubernetes-list-map-keys"] == keys
+    fields = FIELDS if path in FIELDS else ROLLOUT_FIELDS
+    assert fields[path]["x-kubernetes-list-type"] == "map"
+    assert fields[path]["x-kubernetes-list-map-keys"] == keys
 
 
 def test_every_field_of_the_spec_is_frozen_guarded_or_free() -> None:
@@ -100,9 +123,10 @@ def test_every_field_of_the_spec_is_frozen_guarded_or_free() -> None:
     assert sorted(FROZEN + GUARDED + FREE) == sorted(fields)
 
 
-def test_every_rule_stands_where_it_says() -> None:
-    schema = object_schema()
-    for rule in RULES:
+@every_resource
+def test_every_rule_stands_where_it_says(resource: Resource) -> None:
+    schema = object_schema(resource)
+    for rule in resource.rules:
         texts = [validation["rule"] for validation in node_at(schema, rule.path)["x-kubernetes-validations"]]
         assert rule.rule in texts
 
@@ -117,7 +141,8 @@ def test_messages_show_values_by_format() -> None:
     assert "message" not in validation
 
 
-def test_kubectl_knows_it_by_short_name_and_category() -> None:
-    names: dict[str, Any] = definition()["spec"]["names"]
-    assert names["shortNames"] == ["dj"]
+@pytest.mark.parametrize(("resource", "short"), [(DISTILLATION_JOB, "dj"), (EDGE_ROLLOUT, "er")])
+def test_kubectl_knows_it_by_short_name_and_category(resource: Resource, short: str) -> None:
+    names: dict[str, Any] = definition(resource)["spec"]["names"]
+    assert names["shortNames"] == [short]
     assert names["categories"] == ["dram"]

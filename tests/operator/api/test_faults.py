@@ -30,7 +30,7 @@ def test_a_field_is_unknown_inside_of_list_items_too() -> None:
     ("field", "value", "want"),
     [
         ("apiVersion", "dram.dev/v1", "apiVersion: 'dram.dev/v1' is not known here: write dram.dev/v1alpha1"),
-        ("kind", "DistilationJob", "kind: 'DistilationJob' is not known here: write DistillationJob"),
+        ("kind", "DistilationJob", "kind: 'DistilationJob' is not known here: write DistillationJob or EdgeRollout"),
         ("metadata", None, "metadata.name: Required value: name is required"),
         ("metadata", {}, "metadata.name: Required value: name is required"),
     ],

@@ -5,24 +5,26 @@ from pathlib import Path
 
 import pytest
 
-from dram_operator.api.reference import FILE, main, meanings, page
+from dram_operator.api.reference import main, meanings, pages
+from dram_operator.api.rollout_analysis import Preset
+from dram_operator.api.rollout_reasons import RolloutCondition, RolloutReason
 from dram_operator.api.status import ConditionType, Reason, StageState
 from dram_workers.errors import WorkerReason
 
 REFERENCE = Path(__file__).parents[3] / "docs" / "reference"
 
 
-def test_the_page_is_what_the_code_says() -> None:
-    assert (REFERENCE / FILE).read_text() == page(), "run `make docs`"
+def test_the_pages_are_what_the_code_says() -> None:
+    assert {file.name: file.read_text() for file in REFERENCE.iterdir()} == pages(), "run `make docs`"
 
 
-def test_it_is_written_into_the_folder_given(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_they_are_written_into_the_folder_given(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("sys.argv", ["reference", str(tmp_path / "new")])
     main()
-    assert (tmp_path / "new" / FILE).read_text() == page()
+    assert {file.name: file.read_text() for file in (tmp_path / "new").iterdir()} == pages()
 
 
-@pytest.mark.parametrize("kind", [ConditionType, Reason, WorkerReason])
+@pytest.mark.parametrize("kind", [ConditionType, Reason, WorkerReason, Preset, RolloutCondition, RolloutReason])
 def test_every_condition_and_reason_says_what_it_means(kind: type[StrEnum]) -> None:
     assert [name for name, meaning in meanings(kind).items() if not meaning] == []
 
@@ -48,4 +50,20 @@ def test_a_member_without_a_docstring_has_no_meaning() -> None:
     ],
 )
 def test_a_reader_finds(row: str) -> None:
-    assert row in page()
+    assert row in pages()["distillation-job.md"]
+
+
+@pytest.mark.parametrize(
+    "row",
+    [
+        "`kind: EdgeRollout`, short name `er`",
+        "| `percent` | string, at most 9 characters |  | Share of the known devices",
+        "| `max` | quantity |  | Largest good value",
+        "| `FallbackRatio` | Share of requests that the cloud had to serve",
+        "| `spec.strategy.steps` | the last step must take every device",
+        "| `AwaitingSignature` | The artifact waits to be signed",
+        "| Gate | The metrics in a word",
+    ],
+)
+def test_a_reader_of_rollouts_finds(row: str) -> None:
+    assert row in pages()["edge-rollout.md"]

@@ -7,7 +7,7 @@ import yaml
 from click.testing import CliRunner, Result
 
 from dram_operator.cli.validate import validate
-from tests.builders import AJob, a_job
+from tests.builders import AJob, a_job, a_rollout
 
 
 def _write(folder: Path, *manifests: object, name: str = "job.yaml") -> str:
@@ -66,7 +66,7 @@ def test_a_file_without_a_job_is_a_mistake(tmp_path: Path, manifest: object) -> 
 def test_a_manifest_without_kind_is_ours_to_refuse(tmp_path: Path) -> None:
     result = _run("-f", _write(tmp_path, {"spec": {}}))
     assert result.exit_code == 2
-    assert "kind: None is not known here: write DistillationJob" in result.stderr
+    assert "kind: None is not known here: write DistillationJob or EdgeRollout" in result.stderr
 
 
 def test_a_missing_file_is_a_mistake(tmp_path: Path) -> None:
@@ -87,3 +87,17 @@ def test_local_allows_what_one_machine_can_read(tmp_path: Path, job: AJob) -> No
 def test_reads_standard_input() -> None:
     result = CliRunner().invoke(validate, ["-f", "-"], input=yaml.safe_dump(a_job().manifest()))
     assert result.output == "-: DistillationJob support-bot is valid\n"
+
+
+def test_checks_both_kinds_in_one_file(tmp_path: Path) -> None:
+    file = _write(tmp_path, a_job().manifest(), a_rollout().named("tv").manifest())
+    result = _run("-f", file)
+    assert result.exit_code == 0
+    assert result.stdout == f"{file}: DistillationJob support-bot is valid\n{file}: EdgeRollout tv is valid\n"
+
+
+def test_a_rollout_is_refused_by_its_own_rules(tmp_path: Path) -> None:
+    file = _write(tmp_path, a_rollout().stepping("10%").manifest())
+    result = _run("-f", file)
+    assert result.exit_code == 2
+    assert result.stderr.startswith(f"{file}: spec.strategy.steps: the last step must take every device")

@@ -1,10 +1,8 @@
 """What the operator knows of a training pod's memory, and what becomes of a warning."""
 
-import pytest
-
 from dram_operator.api.pods import Resources
 from dram_operator.core.installation import Installation
-from dram_operator.core.memory import quantity, training_setup
+from dram_operator.core.memory import training_setup
 from dram_workers.results import StageMessage
 from dram_workers.stages import PublishConfig, ResolveConfig
 from tests.builders import AJob, a_job
@@ -13,19 +11,6 @@ from tests.operator.core.world import INSTALLATION, result_of
 
 GIB = 1024**3
 WARNING = "spec.podTemplate.resources.train.limits.memory: a training pod may use 300 MiB"
-
-
-@pytest.mark.parametrize(
-    ("text", "want"),
-    [("8Gi", 8 * GIB), ("1.5Gi", 1.5 * GIB), ("500M", 5e8), ("128974848", 128974848), ("1e3", 1000), ("500m", 0.5)],
-)
-def test_a_quantity_is_a_number(text: str, want: float) -> None:
-    assert quantity(text) == want
-
-
-def test_what_is_no_quantity_is_refused() -> None:
-    with pytest.raises(ValueError, match="no quantity"):
-        quantity("8 GB")
 
 
 class TestLimit:
