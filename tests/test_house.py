@@ -74,7 +74,7 @@ def test_the_core_has_no_clock() -> None:
     forbidden = {"now", "utcnow", "today"}
     calls = [
         f"{path.name}:{node.lineno}"
-        for path in (ROOT / "operator/dram_operator/core").glob("*.py")
+        for path in (ROOT / "operator/dram_operator/core").rglob("*.py")
         for node in ast.walk(ast.parse(path.read_text()))
         if isinstance(node, ast.Call) and isinstance(node.func, ast.Attribute) and node.func.attr in forbidden
     ]

@@ -1,0 +1,271 @@
+"""From a metric of the spec to PromQL: presets, placeholders, and the channel in every selector, so that no query sees another channel."""
+
+import re
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, replace
+from enum import StrEnum
+
+import promql_parser as promql
+
+LARGEST_QUERY = 4096
+"""Characters of a query in a spec."""
+PLACEHOLDER = re.compile(r"\{\{\s*(\w*)\s*\}\}")
+PLAIN_NAME = re.compile(r"[a-zA-Z_][a-zA-Z0-9_]*")
+OPERATORS = (
+    (promql.MatchOp.Equal, "="),
+    (promql.MatchOp.NotEqual, "!="),
+    (promql.MatchOp.Re, "=~"),
+    (promql.MatchOp.NotRe, "!~"),
+)
+VALUES = (
+    promql.VectorSelector,
+    promql.BinaryExpr,
+    promql.AggregateExpr,
+    promql.Call,
+    promql.ParenExpr,
+    promql.UnaryExpr,
+)
+"""What a query may be as a whole: an expression whose value is one moment's."""
+
+
+class QueryInvalid(ValueError):
+    """A query that cannot be asked; the message says what is wrong with it, for people."""
+
+
+class Arm(StrEnum):
+    """A device's side in the comparison, by assignment: one that fell back stays treated."""
+
+    TREATED = "treated"
+    CONTROL = "control"
+
+
+class Preset(StrEnum):
+    """Metrics that need no PromQL. Only requests that the device itself served count, but for the fallback ratio."""
+
+    LATENCY_P50 = "LatencyP50"
+    """Median request time, in seconds."""
+    LATENCY_P95 = "LatencyP95"
+    """Request time that 95 of 100 requests keep, in seconds."""
+    LATENCY_P99 = "LatencyP99"
+    """Request time that 99 of 100 requests keep, in seconds."""
+    ERROR_RATIO = "ErrorRatio"
+    """Part of requests that failed."""
+    FALLBACK_RATIO = "FallbackRatio"
+    """Part of requests that the cloud had to answer."""
+    GOLDEN_PASS_RATIO = "GoldenPassRatio"  # noqa: S105 -- a metric
+    """Part of the golden subset that passes on the device; the mean of the devices."""
+    MEMORY_BYTES = "MemoryBytes"
+    """Memory of the largest device's model, in bytes."""
+
+
+@dataclass(frozen=True)
+class Recipe:
+    """How a preset is asked."""
+
+    one: str
+    """One figure for an arm."""
+    each: str
+    """One figure a device, for the comparison with control."""
+    lower_is_worse: bool = False
+
+
+@dataclass(frozen=True)
+class Context:
+    """What the placeholders stand for."""
+
+    channel: str
+    attempt: int
+    window_seconds: int
+    arm: Arm = Arm.TREATED
+    step_seconds: int = 0
+    """Since when the step's devices serve; requests are counted over this, or over the window where that is longer."""
+
+
+@dataclass(frozen=True)
+class Queries:
+    """What to ask for one look at one metric."""
+
+    value: str
+    newest: str
+    """For every selector of `value` the time of its newest sample: one series each, labelled `selector`."""
+    selectors: int
+    """How many series `newest` has to return: one that is missing means that `value` rests on nothing."""
+    samples: str
+    """Requests that the arm's devices served themselves."""
+
+
+def _of_arm(expression: str) -> str:
+    info = 'max by (channel, device) (dram_device_info{attempt="{{attempt}}", arm="{{arm}}"})'
+    return f"({expression}) * on (channel, device) group_left () {info}"
+
+
+def _requests(matchers: str, *, function: str = "rate") -> str:
+    return f"{function}(dram_device_requests_total{{{matchers}}}[{{{{window}}}}])"
+
+
+def _latency(quantile: float) -> Recipe:
+    buckets = 'rate(dram_device_request_seconds_bucket{served_by="device"}[{{window}}])'
+    return Recipe(
+        one=f"histogram_quantile({quantile}, sum by (le) ({_of_arm(buckets)}))",
+        each=f"histogram_quantile({quantile}, sum by (device, le) ({buckets}))",
+    )
+
+
+def _ratio(part: str, whole: str) -> Recipe:
+    return Recipe(
+        one=f"sum({_of_arm(_requests(part))}) / sum({_of_arm(_requests(whole))})",
+        each=f"sum by (device) ({_requests(part)}) / sum by (device) ({_requests(whole)})",
+    )
+
+
+def _gauge(name: str, over_arm: str, *, lower_is_worse: bool = False) -> Recipe:
+    return Recipe(
+        one=f"{over_arm}({_of_arm(name)})",
+        each=f"avg by (device) (avg_over_time({name}[{{{{window}}}}]))",
+        lower_is_worse=lower_is_worse,
+    )
+
+
+SERVED = 'served_by="device"'
+SAMPLES = f"sum({_of_arm(_requests(SERVED, function='increase'))})"
+RECIPES: Mapping[Preset, Recipe] = {
+    Preset.LATENCY_P50: _latency(0.5),
+    Preset.LATENCY_P95: _latency(0.95),
+    Preset.LATENCY_P99: _latency(0.99),
+    Preset.ERROR_RATIO: _ratio('served_by="device", outcome="error"', SERVED),
+    Preset.FALLBACK_RATIO: _ratio('served_by="cloud"', ""),
+    Preset.GOLDEN_PASS_RATIO: _gauge("dram_device_golden_pass_ratio", "avg", lower_is_worse=True),
+    Preset.MEMORY_BYTES: _gauge("dram_device_memory_bytes", "max"),
+}
+
+
+def preset_queries(preset: Preset, context: Context, *, each_device: bool = False) -> Queries:
+    """The queries of a preset: one figure for the arm, or one a device."""
+    recipe = RECIPES[preset]
+    return own_queries(recipe.each if each_device else recipe.one, context)
+
+
+def own_queries(query: str, context: Context) -> Queries:
+    """The queries of a user's metric; raises QueryInvalid."""
+    value = _text(_parse(query, context), context)
+    selectors = list(dict.fromkeys(_selectors(promql.parse(value))))
+    if not selectors:
+        raise QueryInvalid("it reads no metric: a figure that is always there cannot be judged")
+    newest = " or ".join(
+        f'label_replace(max(timestamp({selector})), "selector", "{number}", "", "")'
+        for number, selector in enumerate(selectors)
+    )
+    served = replace(context, window_seconds=max(context.window_seconds, context.step_seconds))
+    return Queries(value, newest, len(selectors), _text(_parse(SAMPLES, served), served))
+
+
+def lint(query: str) -> None:
+    """Check a user's query as it will be asked; raises QueryInvalid."""
+    own_queries(query, Context("namespace/name", 1, 60))
+
+
+def _seconds(seconds: int) -> str:
+    return f"{seconds}s"
+
+
+def _parse(query: str, context: Context) -> promql.Expr:
+    if len(query) > LARGEST_QUERY:
+        raise QueryInvalid(f"it has {len(query)} characters: {LARGEST_QUERY} at most")
+    try:
+        expression = promql.parse(_filled(query, context))
+    except ValueError as error:
+        raise QueryInvalid(f"it is not PromQL: {error}") from error
+    if not isinstance(expression, VALUES):
+        raise QueryInvalid("it has no single value at a moment: use rate(…) or an …_over_time(…) on a range")
+    _check(expression)
+    return expression
+
+
+def _filled(query: str, context: Context) -> str:
+    words = {
+        "channel": _escaped(context.channel),
+        "attempt": str(context.attempt),
+        "arm": context.arm.value,
+        "window": _seconds(context.window_seconds),
+    }
+
+    def word(found: re.Match[str]) -> str:
+        if found[1] not in words:
+            known = ", ".join(f"{{{{{name}}}}}" for name in words)
+            raise QueryInvalid(f"{found[0]} stands for nothing: use {known}")
+        return words[found[1]]
+
+    return PLACEHOLDER.sub(word, query)
+
+
+def _check(expression: promql.Expr) -> None:
+    def visit(node: promql.Expr) -> None:
+        if isinstance(node, promql.Call) and node.func.name == "info":
+            raise QueryInvalid("info() reads metrics that it does not name: join them with `* on (…) group_left (…)`")
+        if isinstance(node, promql.SubqueryExpr | promql.VectorSelector) and node.at is not None:
+            raise QueryInvalid("@ names a time of its own: the time of a look is the operator's")
+        if isinstance(node, promql.VectorSelector):
+            if node.matchers.or_matchers:
+                raise QueryInvalid("`or` between matchers is not PromQL: use =~")
+            unusual = [m.name for m in node.matchers.matchers if not PLAIN_NAME.fullmatch(m.name)]
+            if unusual:
+                raise QueryInvalid(f"label {unusual[0]!r} is not a plain name")
+
+    _walk(expression, visit)
+
+
+def _text(expression: promql.Expr, context: Context) -> str:
+    """The expression with the channel in every selector."""
+    matcher = f'channel="{_escaped(context.channel)}"'
+
+    def bound(node: promql.Expr) -> promql.Expr | None:
+        if not isinstance(node, promql.VectorSelector):
+            return None
+        selector: promql.Expr = promql.parse(_selector(node, matcher) + _offset(node))
+        return selector
+
+    text = promql.transform(expression, post_visit=bound).prettify().strip()
+    left_out = [selector for selector in _selectors(promql.parse(text)) if matcher not in selector]
+    if left_out:
+        raise QueryInvalid(f"{left_out[0]} cannot be bound to the channel")
+    return text
+
+
+def _selectors(expression: promql.Expr) -> list[str]:
+    found: list[str] = []
+
+    def visit(node: promql.Expr) -> None:
+        if isinstance(node, promql.VectorSelector):
+            found.append(_selector(node))
+
+    _walk(expression, visit)
+    return found
+
+
+def _walk(expression: promql.Expr, visit: Callable[[promql.Expr], None]) -> None:
+    def step(node: promql.Expr) -> bool:
+        visit(node)
+        return True
+
+    promql.walk(expression, pre_visit=step)
+
+
+def _selector(node: promql.VectorSelector, *more: str) -> str:
+    """The selector without its offset: how old its newest sample is does not depend on what it is compared with."""
+    matchers = [f'{m.name}{_operator(m)}"{_escaped(m.value)}"' for m in node.matchers.matchers]
+    return f"{node.name or ''}{{{', '.join([*matchers, *more])}}}"
+
+
+def _operator(matcher: promql.Matcher) -> str:
+    return next(sign for operator, sign in OPERATORS if matcher.op == operator)
+
+
+def _offset(node: promql.VectorSelector) -> str:
+    if not node.offset:
+        return ""
+    sign = "-" if node.offset.total_seconds() < 0 else ""
+    return f" offset {sign}{promql.display_duration(abs(node.offset))}"
+
+
+def _escaped(text: str) -> str:
+    return text.replace("\\", "\\\\").replace('"', '\\"').replace("\n", "\\n")
