@@ -6,6 +6,8 @@ from datetime import datetime, timedelta
 from enum import StrEnum
 from math import ceil
 
+from dram_operator.api.rollout_status import DeviceCounts
+
 FRESH_INTERVALS = 3
 """A device that was silent for longer than this many intervals does not report."""
 EVIDENCE_PERCENT = 80
@@ -54,24 +56,6 @@ class Expectation:
 
 
 @dataclass(frozen=True)
-class DeviceCounts:
-    """Devices by state, as status and metrics show them."""
-
-    known: int = 0
-    """In the inventory and not retired."""
-    expected: int = 0
-    """Known and in the cohort, less offline ones by policy."""
-    reporting: int = 0
-    """In the cohort and seen within three intervals."""
-    healthy: int = 0
-    """Reporting, on the right release, and well for the soak."""
-    failed: int = 0
-    """Fell back, refused, crashed, or fell silent right after the switch; offline ones by policy."""
-    offline: int = 0
-    """In the cohort and silent for longer than offline.afterSeconds."""
-
-
-@dataclass(frozen=True)
 class Evidence:
     """Whether a step's devices prove enough."""
 
@@ -104,7 +88,9 @@ def count_devices(devices: Iterable[DeviceView], expectation: Expectation, now: 
         healthy += not bad and fresh and _is_well(device, expectation, now)
         failed += bad
         offline += gone
-    return DeviceCounts(known, expected, reporting, healthy, failed, offline)
+    return DeviceCounts(
+        known=known, expected=expected, reporting=reporting, healthy=healthy, failed=failed, offline=offline
+    )
 
 
 def weigh(counts: DeviceCounts, min_devices: int) -> Evidence:

@@ -7,6 +7,8 @@ from enum import StrEnum
 
 import promql_parser as promql
 
+from dram_operator.api.rollout_analysis import Preset
+
 LARGEST_QUERY = 4096
 """Characters of a query in a spec."""
 PLACEHOLDER = re.compile(r"\{\{\s*(\w*)\s*\}\}")
@@ -37,25 +39,6 @@ class Arm(StrEnum):
 
     TREATED = "treated"
     CONTROL = "control"
-
-
-class Preset(StrEnum):
-    """Metrics that need no PromQL. Only requests that the device itself served count, but for the fallback ratio."""
-
-    LATENCY_P50 = "LatencyP50"
-    """Median request time, in seconds."""
-    LATENCY_P95 = "LatencyP95"
-    """Request time that 95 of 100 requests keep, in seconds."""
-    LATENCY_P99 = "LatencyP99"
-    """Request time that 99 of 100 requests keep, in seconds."""
-    ERROR_RATIO = "ErrorRatio"
-    """Part of requests that failed."""
-    FALLBACK_RATIO = "FallbackRatio"
-    """Part of requests that the cloud had to answer."""
-    GOLDEN_PASS_RATIO = "GoldenPassRatio"  # noqa: S105 -- a metric
-    """Part of the golden subset that passes on the device; the mean of the devices."""
-    MEMORY_BYTES = "MemoryBytes"
-    """Memory of the largest device's model, in bytes."""
 
 
 @dataclass(frozen=True)
@@ -134,7 +117,7 @@ RECIPES: Mapping[Preset, Recipe] = {
     Preset.LATENCY_P99: _latency(0.99),
     Preset.ERROR_RATIO: _ratio('served_by="device", outcome="error"', SERVED),
     Preset.FALLBACK_RATIO: _ratio('served_by="cloud"', ""),
-    Preset.GOLDEN_PASS_RATIO: _gauge("dram_device_golden_pass_ratio", "avg", lower_is_worse=True),
+    Preset.GOLDEN_RATIO: _gauge("dram_device_golden_pass_ratio", "avg", lower_is_worse=True),
     Preset.MEMORY_BYTES: _gauge("dram_device_memory_bytes", "max"),
 }
 
