@@ -46,7 +46,7 @@ class Metric(Model):
     """Unique in the rollout; shown in status and in the operator's own metrics."""
     preset: Preset | None = None
     """A measure that Dram knows the query of."""
-    query: Annotated[str, Field(min_length=1, max_length=2048)] | None = None
+    query: Annotated[str, Field(min_length=1, max_length=4096)] | None = None
     """PromQL of your own, with {{channel}}, {{attempt}}, {{arm}} and {{window}} filled in. It must give one series, or
     one a device where compareTo is set. The channel is matched in every selector, whatever the query says."""
     compare_to: Literal["Control"] | None = None

@@ -176,7 +176,7 @@ _ANALYSIS = (
     ),
     Rule(
         "spec.analysis.metrics[].query",
-        f"self.matches('^([^{{]|[{{]([^{{]|$)|[{{][{{]({'|'.join(_HOLES)})[}}][}}])*$')",
+        f"self.matches('^([^{{]|[{{]([^{{]|$)|[{{][{{] *({'|'.join(_HOLES)}) *[}}][}}])*$')",
         f"something in double braces is not known: use {', '.join(_HOLES)}",
     ),
 )

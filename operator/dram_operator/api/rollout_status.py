@@ -184,7 +184,7 @@ class MetricStatus(Model):
 
 
 class RollbackStatus(Model):
-    """A rollback on its way, or the latest one."""
+    """A rollback on its way, or done."""
 
     digest: Digest
     """The release that is withdrawn."""
@@ -196,6 +196,8 @@ class RollbackStatus(Model):
     """When it was decided."""
     completed_at: Timestamp | None = None
     """When the devices were back."""
+    percent: Annotated[int, Field(ge=0, le=100)] = 100
+    """Share of all devices that was told to go back so far, as rollback.maxPercentPerMinute allows."""
     remaining: Total = 0
     """Online devices that still run it."""
 
@@ -216,8 +218,8 @@ class CommandStatus(Model):
 
     id: Word
     """Its id."""
-    verb: Literal["approve", "promote", "abort", "retry", "undo"]
-    """What was asked for."""
+    verb: Literal["approve", "promote", "abort", "retry", "undo"] | None = None
+    """What was asked for; absent of an annotation that is no command."""
     who: Name
     """Who asked; `unverified:` stands before a name that the API server did not vouch for."""
     reason: Sentence = ""
@@ -273,7 +275,7 @@ class EdgeRolloutStatus(Model):
     analysis: Annotated[tuple[MetricStatus, ...], Field(max_length=11, json_schema_extra=by("name"))] = ()
     """The metrics."""
     rollback: RollbackStatus | None = None
-    """The latest rollback of the attempt."""
+    """The rollback of this attempt; absent again when the next one starts."""
     quarantined: Annotated[tuple[Quarantine, ...], Field(max_length=16, json_schema_extra=by("digest"))] = ()
     """Releases that were rolled back here; the oldest give way."""
     commands: Annotated[tuple[CommandStatus, ...], Field(max_length=10, json_schema_extra=by("id"))] = ()

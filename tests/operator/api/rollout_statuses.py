@@ -103,7 +103,13 @@ A_FULL_STATUS = EdgeRolloutStatus(
         ),
     ),
     rollback=RollbackStatus(
-        digest=BAD, reason="MetricBreached", message="Too slow.", started_at=NOW, completed_at=NOW, remaining=1
+        digest=BAD,
+        reason="MetricBreached",
+        message="Too slow.",
+        started_at=NOW,
+        completed_at=NOW,
+        percent=100,
+        remaining=1,
     ),
     quarantined=(Quarantine(digest=BAD, reason="MetricBreached", since=NOW),),
     commands=(

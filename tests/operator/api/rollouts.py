@@ -58,7 +58,7 @@ def everything() -> ARollout:
         .with_metric(name="error-rate", preset="ErrorRatio", compareTo="Control", margin="0.005", max=1)
         .with_metric(
             name="own",
-            query='avg(own{channel="{{channel}}",attempt="{{attempt}}",arm="{{arm}}"}[{{window}}])',
+            query='avg(own{channel="{{channel}}",attempt="{{attempt}}",arm="{{ arm }}"}[{{window}}])',
             min="-1e3",
             max="2Ki",
             inconclusiveLimit=1,

@@ -1,0 +1,134 @@
+"""The channel document from the status, and back: what devices are told is a pure function of what status says."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from datetime import datetime
+
+from dram_agent.document import ChannelDocument, Cohort, Release
+from dram_operator.api.edge_rollout import EdgeRollout
+from dram_operator.api.rollout_reasons import RolloutReason
+from dram_operator.api.rollout_spec import Step
+from dram_operator.api.rollout_status import Cutoff, EdgeRolloutStatus, Quarantine, Reach, ReleaseStatus
+from dram_operator.core.rollout.cohort import narrow, salt_of, widen
+from dram_operator.core.rollout.inventory import Fleet
+from dram_operator.core.times import stamp
+
+QUARANTINED = 16
+"""Releases that are remembered as bad; the oldest give way."""
+
+
+@dataclass(frozen=True)
+class Delivery:
+    """How the installation lets devices ask."""
+
+    poll_seconds: int = 300
+    active_poll_seconds: int = 60
+    backoff_seconds: int = 3600
+    candidate_lease_seconds: int = 86_400
+    frozen: bool = False
+    """The installation's one switch that stops every forward move."""
+
+
+def salt_for(channel: str, status: EdgeRolloutStatus) -> str:
+    """The salt of what the channel is about now: the candidate, else the stable release."""
+    about = status.candidate or status.stable
+    return salt_of(channel, about.release.digest if about else "")
+
+
+def channel_document(rollout: EdgeRollout, delivery: Delivery) -> ChannelDocument:
+    """What every device of the channel should run, by the status."""
+    status = rollout.status
+    candidate, reach = _offered(status)
+    return ChannelDocument(
+        channel=rollout.channel,
+        attempt=status.attempt,
+        salt=salt_for(rollout.channel, status),
+        cohorts=_cohorts(reach),
+        control=reach.control,
+        stable=status.stable.release if status.stable else None,
+        candidate=candidate,
+        denied=_denied(status, candidate),
+        poll_seconds=delivery.poll_seconds,
+        active_poll_seconds=delivery.active_poll_seconds,
+        backoff_seconds=delivery.backoff_seconds,
+        candidate_lease_seconds=delivery.candidate_lease_seconds,
+        frozen=delivery.frozen,
+    )
+
+
+def is_empty(status: EdgeRolloutStatus) -> bool:
+    """Whether the status says nothing of the channel: new, restored or re-created, so that a signed document counts."""
+    return status.attempt == 0 and status.stable is None and status.candidate is None and not status.quarantined
+
+
+def adopt(document: ChannelDocument, now: datetime) -> EdgeRolloutStatus:
+    """The status that a signed document tells of, its quarantine included.
+
+    The step at work is not in it: `step_at_work` finds it.
+    """
+    since = stamp(now)
+    denied = document.denied[-QUARANTINED:]
+    return EdgeRolloutStatus(
+        attempt=document.attempt,
+        stable=_adopted(document.stable, since),
+        candidate=_adopted(document.candidate, since),
+        reach=_reach(document) if document.candidate else Reach(),
+        quarantined=tuple(Quarantine(digest=digest, reason=RolloutReason.ADOPTED, since=since) for digest in denied),
+    )
+
+
+def step_at_work(steps: Sequence[Step], reach: Reach, fleet: Fleet, salt: str) -> int:
+    """The last step whose devices are all within an adopted reach, from 0: the one to go on with."""
+    at_work, built = 0, Reach(control=reach.control)
+    for index, step in enumerate(steps):
+        if step.cohort is None:
+            continue
+        built = widen(built, step.cohort, fleet, salt).reach
+        if not _is_within(built, reach):
+            break
+        at_work = index
+    return at_work
+
+
+def _offered(status: EdgeRolloutStatus) -> tuple[Release | None, Reach]:
+    """The candidate and whom it is for; a rollback takes it from them, bit by bit or at once."""
+    candidate, rollback = status.candidate, status.rollback
+    if candidate is None:
+        return None, Reach()
+    if rollback is None or rollback.digest != candidate.release.digest:
+        return candidate.release, status.reach
+    left = Reach() if rollback.completed_at or rollback.percent == 100 else narrow(status.reach, rollback.percent)
+    return (candidate.release, left) if left.cutoffs or left.named else (None, Reach())
+
+
+def _denied(status: EdgeRolloutStatus, candidate: Release | None) -> tuple[str, ...]:
+    """Quarantined releases, but for one that is still being withdrawn bit by bit, and never stable."""
+    stable = status.stable.release if status.stable else None
+    offered = {release.digest for release in (candidate, stable) if release}
+    return tuple(one.digest for one in status.quarantined if one.digest not in offered)
+
+
+def _cohorts(reach: Reach) -> tuple[Cohort, ...]:
+    named = (Cohort(hashes=reach.named),) if reach.named else ()
+    return named + tuple(Cohort(cutoff=one.cutoff, match_labels=one.match_labels) for one in reach.cutoffs)
+
+
+def _reach(document: ChannelDocument) -> Reach:
+    named = dict.fromkeys(hashed for cohort in document.cohorts for hashed in cohort.hashes)
+    cutoffs = [
+        Cutoff(cutoff=cohort.cutoff, match_labels=cohort.match_labels) for cohort in document.cohorts if cohort.cutoff
+    ]
+    return Reach(named=tuple(named), cutoffs=tuple(cutoffs), control=document.control)
+
+
+def _adopted(release: Release | None, since: str) -> ReleaseStatus | None:
+    return ReleaseStatus(name=release.digest[:12], release=release, since=since) if release else None
+
+
+def _is_within(inner: Reach, outer: Reach) -> bool:
+    if not set(inner.named) <= set(outer.named):
+        return False
+    return all(
+        any(one.match_labels == other.match_labels and one.cutoff <= other.cutoff for other in outer.cutoffs)
+        for one in inner.cutoffs
+    )

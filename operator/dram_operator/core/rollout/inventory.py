@@ -1,0 +1,131 @@
+"""Which devices there are: those that reported during the look-back, or those of a file."""
+
+import json
+from bisect import bisect_right
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass, field, replace
+from datetime import datetime
+from functools import cached_property
+from typing import Annotated
+
+from pydantic import Field, ValidationError
+
+from dram_agent.cohort import device_hash
+from dram_agent.document import LabelName, LabelValue
+from dram_workers.model import Model
+
+LABEL_PREFIX = "label_"
+"""`dram_device_info` carries the owner's labels under this prefix, the id as `device` and the class as `class`."""
+
+
+class InventoryError(ValueError):
+    """A line of the file is not a device; the message names it."""
+
+
+@dataclass(frozen=True)
+class Device:
+    """A known device."""
+
+    id: str
+    labels: Mapping[str, str] = field(default_factory=dict)
+    device_class: str | None = None
+    last_seen: datetime | None = None
+    """Its newest sample; None when it was not seen during the look-back."""
+
+
+class _Line(Model):
+    """A device as the file says it."""
+
+    id: Annotated[str, Field(pattern="^[0-9a-f]{32}$")]
+    labels: dict[LabelName, LabelValue] = {}
+    device_class: Annotated[str | None, Field(alias="class", min_length=1, max_length=63)] = None
+    retired: bool = False
+
+
+@dataclass(frozen=True)
+class Fleet:
+    """The known devices in the order of their salted hashes: what cohorts are cut from."""
+
+    hashes: Sequence[int]
+    """Sorted."""
+    devices: Mapping[int, Device] = field(default_factory=dict)
+    """By hash."""
+
+    def matching(self, labels: Mapping[str, str]) -> Sequence[int]:
+        """Hashes of the devices that carry the labels, sorted."""
+        if not labels:
+            return self.hashes
+        return [hashed for hashed in self.hashes if labels.items() <= self.labels_of(hashed).items()]
+
+    def labels_of(self, hashed: int) -> Mapping[str, str]:
+        """The labels of a device; empty for one that is not known."""
+        device = self.devices.get(hashed)
+        return device.labels if device else {}
+
+    def up_to(self, cutoff: int) -> int:
+        """How many devices have a hash at or below the cut-off."""
+        return bisect_right(self.hashes, cutoff)
+
+
+@dataclass(frozen=True)
+class Inventory:
+    """Every known device once, retired ones left out."""
+
+    devices: tuple[Device, ...]
+
+    @cached_property
+    def known(self) -> int:
+        """How many devices there are."""
+        return len(self.devices)
+
+    def salted(self, salt: str) -> Fleet:
+        """The devices by their hashes under a document's salt (hex)."""
+        key = bytes.fromhex(salt)
+        by_hash = {device_hash(key, device.id): device for device in self.devices}
+        return Fleet(sorted(by_hash), by_hash)
+
+
+def inventory_of_series(series: Iterable[tuple[Mapping[str, str], datetime]]) -> Inventory:
+    """Devices from the labels of `dram_device_info` and each series' newest sample; the newest series of a device counts."""
+    newest: dict[str, Device] = {}
+    for labels, seen in series:
+        device = _of_series(labels, seen)
+        known = newest.get(device.id)
+        if device.id and (known is None or known.last_seen is None or known.last_seen < seen):
+            newest[device.id] = device
+    return _in_order(newest.values())
+
+
+def inventory_of_file(text: str, reported: Inventory) -> Inventory:
+    """Devices of a JSON Lines file, with what they reported; raises InventoryError.
+
+    The file alone says which devices there are, and their labels and classes.
+    """
+    seen = {device.id: device.last_seen for device in reported.devices}
+    lines = [_parsed(number, line) for number, line in enumerate(text.splitlines(), start=1) if line.strip()]
+    ids = [line.id for line in lines]
+    if len(set(ids)) < len(ids):
+        twice = next(name for index, name in enumerate(ids) if name in ids[:index])
+        raise InventoryError(f"device {twice} stands in the inventory twice")
+    devices = (Device(line.id, line.labels, line.device_class, seen.get(line.id)) for line in lines if not line.retired)
+    return _in_order(devices)
+
+
+def _parsed(number: int, line: str) -> _Line:
+    try:
+        return _Line.model_validate(json.loads(line))
+    except ValidationError as error:
+        first = error.errors(include_url=False, include_input=False)[0]
+        place = ".".join(map(str, first["loc"]))
+        raise InventoryError(f"line {number} of the inventory: {place}: {first['msg']}") from error
+    except ValueError as error:
+        raise InventoryError(f"line {number} of the inventory is not JSON") from error
+
+
+def _of_series(labels: Mapping[str, str], seen: datetime) -> Device:
+    own = {name.removeprefix(LABEL_PREFIX): value for name, value in labels.items() if name.startswith(LABEL_PREFIX)}
+    return Device(labels.get("device", ""), own, labels.get("class") or None, seen)
+
+
+def _in_order(devices: Iterable[Device]) -> Inventory:
+    return Inventory(tuple(sorted(devices, key=lambda device: device.id)))
