@@ -4,11 +4,12 @@ The TUF client of python-tuf does the verification (The Update Framework 1.0.34,
 mark of the highest versions that survives a lost cache, one conditional request for a poll without news, and counting.
 """
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
 from datetime import timedelta
 from typing import TypeVar
 
+import urllib3
 from pydantic import ValidationError
 from tuf.api.exceptions import (
     BadVersionNumberError,
@@ -103,6 +104,13 @@ class Trust:
     def small_target(self, path: str) -> bytes:
         """A target that fits in memory, verified."""
         return self._guarded(lambda: self._small(path))
+
+    def transfer(self, answer: urllib3.BaseHTTPResponse, seconds: float) -> Iterator[bytes]:
+        """A body piece by piece. Unreachable when it breaks off or takes too long: what came may be gone on with."""
+        try:
+            yield from self.web.body(answer, seconds)
+        except DownloadError as error:
+            raise Unreachable(str(error)) from error
 
     def refuse(self, cause: Cause, message: str) -> Refused:
         """Count something that was found wrong outside of metadata; the error is for the caller to raise."""

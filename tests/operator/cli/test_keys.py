@@ -63,12 +63,13 @@ def test_no_private_key_is_ever_shown_or_logged(run, tmp_path: Path, caplog: pyt
 def test_an_artifact_is_signed_and_withdrawn(run, s3_server: S3Server, tmp_path: Path) -> None:  # type: ignore[no-untyped-def]
     from datetime import UTC, datetime
 
-    from dram_operator.adapters.releases.bucket import BucketSettings
+    from dram_operator.adapters.releases.bucket import Bucket, BucketSettings
     from dram_operator.adapters.releases.keys import KeyFolder
 
     assert run("keys", "init").exit_code == 0
     uri = f"{s3_server.bucket('keys-cli')}/test_an_artifact_is_signed_and_withdrawn"[: len("s3://keys-cli/") + 40]
-    installation = Installation(BucketSettings(uri, s3_server.endpoint), KeyFolder(tmp_path / "keys"))
+    settings = BucketSettings(uri, s3_server.endpoint)
+    installation = Installation(settings, KeyFolder(tmp_path / "keys"), bucket=Bucket(settings))
     assert installation.clock.now == START
     installation.clock.now = datetime.now(UTC)
     digest = installation.upload(model=b"weights")

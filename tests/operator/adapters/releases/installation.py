@@ -57,16 +57,14 @@ class Installation:
     settings: BucketSettings
     folder: KeyFolder
     clock: Clock = field(default_factory=Clock)
+    bucket: Bucket = field(kw_only=True)
 
     @classmethod
     def begin(cls, endpoint: str, bucket: str, keys: Path) -> "Installation":
-        made = cls(BucketSettings(f"{bucket}/{uuid.uuid4().hex}", endpoint), KeyFolder(keys))
+        settings = BucketSettings(f"{bucket}/{uuid.uuid4().hex}", endpoint)
+        made = cls(settings, KeyFolder(keys), bucket=Bucket(settings))
         made.ceremony().init(root_keys=3, threshold=2)
         return made
-
-    @property
-    def bucket(self) -> Bucket:
-        return Bucket(self.settings)
 
     @property
     def first_root(self) -> bytes:

@@ -19,7 +19,7 @@ def test_of_many_writers_of_a_new_name_one_wins(installation: Installation) -> N
     barrier = Barrier(WRITERS)
 
     def write(writer: int) -> list[bool]:
-        bucket = installation.bucket
+        bucket = Bucket(installation.settings)
         won = []
         for number in range(ROUNDS):
             barrier.wait()
@@ -40,7 +40,7 @@ def test_of_many_writers_over_what_they_read_one_wins(installation: Installation
     installation.bucket.create("race/commit", b"0")
 
     def write(writer: int) -> list[bool]:
-        bucket = installation.bucket
+        bucket = Bucket(installation.settings)
         won = []
         for number in range(ROUNDS):
             stored = bucket.get("race/commit")

@@ -284,7 +284,7 @@ def test_a_device_refuses_a_bin_that_the_release_key_signed(
 ) -> None:
     repository = installation.repository()
     repository._operator = installation.folder.key("release")
-    monkeypatch.setattr(repository, "_check_key", lambda committed: None)
+    monkeypatch.setattr(repository, "_check_key", lambda _: None)
     repository.publish({BOT: b"one"})
     with pytest.raises(UnsignedMetadataError):
         Device(installation).read(BOT)

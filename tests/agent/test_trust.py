@@ -1,0 +1,297 @@
+"""The attack matrix: everything that is not what was signed is refused, counted by its cause, and changes nothing."""
+
+import json
+from collections.abc import Callable, Iterator
+from dataclasses import replace
+
+import pytest
+from tuf.api.metadata import Metadata, Root, Timestamp
+
+from dram_agent.errors import Cause, Refused, Unreachable
+from dram_agent.trust import Trust
+from dram_operator.adapters.releases.roles import sign
+from tests.agent.box import PATH, Box, Fleet
+from tests.agent.site import Answer
+
+TIMESTAMP = "metadata/timestamp.json"
+
+
+def snapshot_path(fleet: Fleet) -> str:
+    version = Metadata[Timestamp].from_bytes(fleet.site.files[TIMESTAMP]).signed.snapshot_meta.version
+    return f"metadata/{version}.snapshot.json"
+
+
+def document_path(fleet: Fleet) -> str:
+    """The newest one: files keep the order in which they came."""
+    return [path for path in fleet.site.files if path.startswith("targets/channels/tv/")][-1]
+
+
+def bin_path(fleet: Fleet) -> str:
+    name = fleet.installation.repository().read().bin_of(PATH)
+    return max(path for path in fleet.site.files if path.endswith(f".{name}.json"))
+
+
+def unsigned(fleet: Fleet) -> None:
+    body = json.loads(fleet.site.files[TIMESTAMP])
+    fleet.site.files[TIMESTAMP] = json.dumps({**body, "signatures": []}).encode()
+
+
+def signed_by_another_key(fleet: Fleet) -> None:
+    signed = Metadata[Timestamp].from_bytes(fleet.site.files[TIMESTAMP]).signed
+    fleet.site.files[TIMESTAMP] = sign(signed, fleet.installation.folder.key("release"))
+
+
+def expired(fleet: Fleet) -> None:
+    fleet.installation.clock.pass_time(hours=25)
+
+
+def mixed(fleet: Fleet) -> None:
+    """A bin of an earlier commit under the name of the current one: signed, but of another state."""
+    current = bin_path(fleet)
+    fleet.site.files[current] = fleet.site.files[f"metadata/1.{current.partition('.')[2]}"]
+
+
+def cut_short(fleet: Fleet) -> None:
+    path = snapshot_path(fleet)
+    fleet.site.files[path] = fleet.site.files[path][:-7]
+
+
+def too_long(fleet: Fleet) -> None:
+    fleet.site.files[snapshot_path(fleet)] += b" " * 7
+
+
+def endless(fleet: Fleet) -> None:
+    def forever() -> Iterator[bytes]:
+        while True:
+            yield b"x" * 4096
+
+    fleet.site.answers[TIMESTAMP] = Answer(body=forever)
+
+
+def oversized(fleet: Fleet) -> None:
+    fleet.site.files[TIMESTAMP] = b"x" * 5000
+
+
+def malformed(fleet: Fleet) -> None:
+    fleet.site.files[TIMESTAMP] = b"{}"
+
+
+def tampered_document(fleet: Fleet) -> None:
+    path = document_path(fleet)
+    fleet.site.files[path] = fleet.site.files[path].replace(b'"attempt":1', b'"attempt":9')
+
+
+def forged_root(fleet: Fleet) -> None:
+    root = Metadata[Root].from_bytes(fleet.installation.first_root).signed
+    root.version = 2
+    fleet.site.files["metadata/2.root.json"] = sign(root, fleet.installation.folder.root_keys()[0])
+
+
+def old_root(fleet: Fleet) -> None:
+    fleet.site.files["metadata/2.root.json"] = fleet.installation.first_root
+
+
+ATTACKS: dict[Callable[[Fleet], None], Cause] = {
+    unsigned: Cause.UNSIGNED,
+    signed_by_another_key: Cause.UNSIGNED,
+    expired: Cause.EXPIRED,
+    mixed: Cause.MISMATCH,
+    cut_short: Cause.MISMATCH,
+    too_long: Cause.OVERSIZED,
+    endless: Cause.OVERSIZED,
+    oversized: Cause.OVERSIZED,
+    malformed: Cause.MALFORMED,
+    tampered_document: Cause.MISMATCH,
+    forged_root: Cause.UNSIGNED,
+    old_root: Cause.REPLAYED,
+}
+
+
+@pytest.mark.parametrize("attack", ATTACKS, ids=lambda attack: attack.__name__)
+def test_an_attack_is_refused_and_counted_and_the_device_keeps_serving(
+    fleet: Fleet, box: Box, attack: Callable[[Fleet], None]
+) -> None:
+    good, evil = fleet.release(model=b"good"), fleet.release(model=b"evil")
+    fleet.publish(stable=good)
+    box.boot()
+    box.updater.cycle()
+    assert box.runtime.serving == good.digest
+    fleet.attempt = 1
+    fleet.publish(stable=evil)
+    attack(fleet)
+    box.updater.cycle()
+    assert box.runtime.serving == good.digest
+    assert dict(box.refused) == {ATTACKS[attack]: 1}
+
+
+def test_a_replayed_repository_is_refused_even_when_the_cache_was_lost(fleet: Fleet, box: Box) -> None:
+    old, new = fleet.release(model=b"old"), fleet.release(model=b"new")
+    fleet.publish(stable=old)
+    replay = dict(fleet.site.files)
+    fleet.publish(stable=new)
+    assert box.trust.refresh() is not None
+    for lose_cache in (False, True):
+        if lose_cache:
+            box.disk.remove("metadata")
+            box.start()
+        fleet.site.files = dict(replay)
+        with pytest.raises(Refused) as caught:
+            box.trust.refresh()
+        assert caught.value.cause is Cause.REPLAYED
+    assert box.refused == {Cause.REPLAYED: 2}
+
+
+def test_a_clock_that_was_turned_back_makes_nothing_valid_again(fleet: Fleet, box: Box) -> None:
+    fleet.publish()
+    frozen = dict(fleet.site.files)
+    fleet.installation.clock.pass_time(days=3)
+    fleet.renew()
+    box.trust.refresh()
+    # the device forgets what it saw, its battery dies, and the first state is replayed
+    for name in ("metadata", "seen.json"):
+        box.disk.remove(name)
+    fleet.site.files = frozen
+    fleet.installation.clock.pass_time(days=-3)
+    box.start()
+    with pytest.raises(Refused) as caught:
+        box.trust.refresh()
+    assert caught.value.cause is Cause.EXPIRED
+
+
+def test_the_build_date_is_the_least_that_the_clock_says(fleet: Fleet, box: Box) -> None:
+    box.clock.wall = lambda: 0.0
+    assert box.clock.now() == box.clock.built_at
+    box.clock.prove(box.clock.built_at + 5)
+    assert box.clock.now() == box.clock.built_at + 5
+
+
+def test_a_clock_that_runs_ahead_leaves_no_trace(fleet: Fleet, box: Box) -> None:
+    fleet.publish()
+    box.trust.refresh()
+    fleet.installation.clock.pass_time(days=900)
+    with pytest.raises(Refused):
+        box.trust.refresh()
+    fleet.installation.clock.pass_time(days=-900)
+    box.start()
+    assert box.trust.refresh() is not None
+
+
+def test_an_endless_trickle_is_cut_off_by_time(fleet: Fleet, box: Box) -> None:
+    fleet.publish()
+    seconds = iter(range(0, 10_000, 31))
+    box.web.monotonic = lambda: float(next(seconds))
+    fleet.site.answers[TIMESTAMP] = Answer(body=lambda: iter([b"x"] * 100))
+    with pytest.raises(Refused) as caught:
+        box.trust.refresh()
+    assert caught.value.cause is Cause.SLOW
+
+
+def test_a_poll_without_news_is_one_small_request(fleet: Fleet, box: Box) -> None:
+    fleet.publish()
+    first = box.trust.poll()
+    fleet.site.paths()
+    assert box.trust.poll() == first
+    assert [(each.path, each.status) for each in fleet.site.seen] == [(TIMESTAMP, 304)]
+    fleet.attempt = 2
+    fleet.publish()
+    document = box.trust.poll()
+    assert document is not None
+    assert document.attempt == 2
+
+
+def test_not_modified_does_not_prolong_what_expired(fleet: Fleet, box: Box) -> None:
+    fleet.publish()
+    box.trust.poll()
+    fleet.installation.clock.pass_time(hours=25)
+    with pytest.raises(Refused) as caught:
+        box.trust.poll()
+    assert caught.value.cause is Cause.EXPIRED
+
+
+@pytest.mark.parametrize(
+    ("answer", "want"),
+    [
+        (Answer(503, headers={"Retry-After": "120"}), 120.0),
+        (Answer(429, headers={"Retry-After": "Thu, 01 May 2031 12:02:00 GMT"}), 120.0),
+        (Answer(503, headers={"Retry-After": "soon"}), None),
+        (Answer(500), None),
+        (Answer(302, headers={"Location": "http://127.0.0.1:1/"}), None),
+    ],
+)
+def test_a_server_in_trouble_is_no_refusal(fleet: Fleet, box: Box, answer: Answer, want: float | None) -> None:
+    fleet.publish()
+    box.web.wall = lambda: fleet.installation.clock().timestamp()
+    fleet.site.answers[TIMESTAMP] = answer
+    with pytest.raises(Unreachable) as caught:
+        box.trust.poll()
+    assert caught.value.retry_after == want
+    assert not box.refused
+
+
+def test_no_network_is_no_refusal(fleet: Fleet, box: Box) -> None:
+    box.web.settings = replace(box.web.settings, url="http://127.0.0.1:9")
+    with pytest.raises(Unreachable):
+        box.trust.poll()
+    assert not box.refused
+
+
+@pytest.mark.parametrize("role", ["root", "targets", "release", "operator"])
+def test_a_rotation_while_the_device_was_away_is_followed(fleet: Fleet, box: Box, role: str) -> None:
+    fleet.publish()
+    box.trust.refresh()
+    for _ in range(3):
+        fleet.installation.clock.pass_time(days=100)
+        fleet.installation.ceremony().rotate(role)
+    fleet.installation.ceremony().recover()
+    fleet.attempt = 7
+    fleet.publish()
+    document = box.trust.poll()
+    assert document is not None
+    assert document.attempt == 7
+    assert not box.refused
+
+
+def test_a_fast_forward_with_a_stolen_key_is_undone_by_rotation(fleet: Fleet, box: Box) -> None:
+    fleet.publish()
+    signed = Metadata[Timestamp].from_bytes(fleet.site.files[TIMESTAMP]).signed
+    signed.version = 2**31
+    honest = fleet.site.files[TIMESTAMP]
+    fleet.site.files[TIMESTAMP] = sign(signed, fleet.installation.folder.key("operator"))
+    box.trust.refresh()
+    fleet.site.files[TIMESTAMP] = honest
+    with pytest.raises(Refused) as caught:
+        box.trust.refresh()
+    assert caught.value.cause is Cause.REPLAYED
+    fleet.installation.ceremony().rotate("operator")
+    fleet.publish()
+    assert box.trust.refresh() is not None
+
+
+def test_another_channels_document_under_our_name_is_refused(fleet: Fleet, box: Box) -> None:
+    fleet.publish(channel="tv/other")
+    with pytest.raises(Refused) as caught:
+        box.trust.refresh()
+    assert caught.value.cause is Cause.MISMATCH
+
+
+def test_a_channel_without_document_is_none(fleet: Fleet, box: Box) -> None:
+    fleet.copy()
+    assert box.trust.refresh() is None
+
+
+def test_what_nobody_signed_is_no_target(fleet: Fleet, box: Box) -> None:
+    fleet.publish()
+    box.trust.refresh()
+    with pytest.raises(Refused) as caught:
+        box.trust.target(f"artifacts/{'0' * 64}/manifest.json")
+    assert caught.value.cause is Cause.UNSIGNED
+
+
+def test_the_clients_clock_is_the_guarded_one(fleet: Fleet, box: Box, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The TUF client has no public way to it; this fails when a new version of it no longer takes it."""
+    fleet.publish()
+    fleet.installation.clock.pass_time(days=-3650)
+    box.clock.prove(fleet.installation.clock().timestamp() + 3660 * 86400)
+    with pytest.raises(Refused) as caught:
+        Trust(box.disk, box.web, box.clock, box.trust.pinned_root, box.trust.channel, box.count_refusal).refresh()
+    assert caught.value.cause is Cause.EXPIRED

@@ -1,0 +1,196 @@
+"""The local model as requests see it: which process answers now, how many it answers, whether it is well.
+
+A switch starts the new process beside the old one; the old one ends when the last request that it answers is done.
+"""
+
+import logging
+import threading
+from collections.abc import Callable
+from dataclasses import dataclass, field
+
+from dram_agent.child import Child, RuntimeSettings
+from dram_agent.document import Artifact
+from dram_agent.errors import NotServing
+from dram_agent.slots import Held, Slot, Slots
+from dram_agent.smoke import SmokeSettings, smoke_test
+from dram_agent.telemetry import NONE, Telemetry
+from dram_agent.update import Why
+
+log = logging.getLogger(__name__)
+
+LONGEST_PAUSE_SECONDS = 60.0
+"""Between two starts of a process that keeps ending."""
+DRAIN_SECONDS = 120.0
+"""The longest that the old process may finish its requests."""
+
+
+@dataclass
+class Backend:
+    """A model's process and what hangs on it."""
+
+    child: Child
+    slot: Slot
+    held: Held
+    in_flight: int = 0
+    healthy_since: float | None = None
+    golden_ratio: float | None = None
+    leaves_at: float | None = None
+    """When it is ended even with requests; None while it is the one that serves."""
+
+
+@dataclass
+class LocalRuntime:
+    """Implements `Runtime` for the update loop and `acquire`/`release` for requests; safe between threads."""
+
+    slots: Slots
+    runtime: RuntimeSettings
+    smoke: SmokeSettings
+    telemetry: Telemetry
+    wall: Callable[[], float]
+    before_start: Callable[[], None] = lambda: None
+    """Called before every start of the served model's process, so that it is remembered even if all goes down with it."""
+    drain_seconds: float = DRAIN_SECONDS
+    _serving: Backend | None = None
+    _tested: Backend | None = None
+    _leaving: list[Backend] = field(default_factory=list)
+    _wanted: tuple[Slot, Held] | None = None
+    _ends: int = 0
+    """Ends of the process in a row, without it having been well in between."""
+    _starts_at: float = 0.0
+    _lock: threading.RLock = field(default_factory=threading.RLock)
+
+    def test(self, slot: Slot, held: Held, artifact: Artifact) -> Why | None:
+        """Load and try a slot's model beside the one that serves."""
+        self._drop_tested()
+        folder = self.slots.disk.path(f"slots/{slot}")
+        child = Child(folder / held.model, self.runtime)
+        try:
+            url = child.wait_ready()
+        except NotServing as error:
+            log.warning("Smoke test of %s: %s", held.release, error)
+            child.end()
+            return Why.SMOKE
+        golden = folder / held.golden if held.golden else None
+        result = smoke_test(url, golden, child.memory_bytes, self.smoke)
+        log.info("Smoke test of %s: %s", held.release, result.message)
+        if result.why is not None:
+            child.end()
+            return result.why
+        self._tested = Backend(child, slot, held, golden_ratio=result.golden_ratio)
+        return None
+
+    def serve(self, slot: Slot, held: Held) -> None:
+        """Serve a slot: at once when it was just tested, else as soon as it is loaded."""
+        with self._lock:
+            self._wanted, self._ends, self._starts_at = (slot, held), 0, 0.0
+            self._retire()
+            tested, self._tested = self._tested, None
+            if tested is not None and tested.held == held and tested.slot is slot:
+                self.before_start()
+                self._take(tested)
+            else:
+                if tested is not None:
+                    tested.child.end()
+                self._start()
+        self.watch()
+
+    def stop(self) -> None:
+        """No local model any more; requests that are being answered are finished."""
+        with self._lock:
+            self._wanted = None
+            self._retire()
+            self.telemetry.use(NONE)
+
+    def close(self) -> None:
+        """End every process now."""
+        with self._lock:
+            self._wanted = None
+            self._drop_tested()
+            for backend in [*self._leaving, *([self._serving] if self._serving else [])]:
+                backend.child.end()
+            self._serving, self._leaving = None, []
+
+    def healthy_since(self) -> float | None:
+        with self._lock:
+            return self._serving.healthy_since if self._serving else None
+
+    def is_starting(self) -> bool:
+        with self._lock:
+            serving = self._serving
+            return serving is not None and serving.child.is_alive() and not serving.child.is_late()
+
+    def acquire(self) -> Backend | None:
+        """The process for one request; None when it is busy to its limit. NotServing when there is none that answers."""
+        with self._lock:
+            serving = self._serving
+            if serving is None or serving.healthy_since is None or not serving.child.is_alive():
+                raise NotServing("no local model answers")
+            if serving.in_flight >= self.runtime.parallel:
+                return None
+            serving.in_flight += 1
+            return serving
+
+    def release(self, backend: Backend) -> None:
+        """The request is over."""
+        with self._lock:
+            backend.in_flight -= 1
+
+    def watch(self) -> None:
+        """Look after the processes; called every second or so."""
+        with self._lock:
+            self._end_drained()
+            serving = self._serving
+            if serving is None:
+                if self._wanted is not None and self.wall() >= self._starts_at:
+                    self._start()
+                return
+            if not serving.child.is_alive() or serving.child.is_late():
+                self._lost(serving)
+                return
+        ready = serving.child.is_ready()
+        with self._lock:
+            if ready and serving.healthy_since is None:
+                serving.healthy_since, self._ends = self.wall(), 0
+            elif not ready:
+                serving.healthy_since = None
+            if serving is self._serving:
+                self.telemetry.show_health(healthy=ready, memory_bytes=serving.child.memory_bytes())
+
+    def _start(self) -> None:
+        assert self._wanted is not None
+        slot, held = self._wanted
+        self.before_start()
+        model = self.slots.disk.path(f"slots/{slot}") / held.model
+        self._take(Backend(Child(model, self.runtime), slot, held))
+
+    def _take(self, backend: Backend) -> None:
+        self._serving = backend
+        if self.telemetry.release != backend.held.release:
+            self.telemetry.use(backend.held.release)
+        if backend.golden_ratio is not None:
+            self.telemetry.show_golden(backend.golden_ratio)
+
+    def _lost(self, backend: Backend) -> None:
+        backend.child.end()
+        self._serving = None
+        self._ends += 1
+        self._starts_at = self.wall() + min(LONGEST_PAUSE_SECONDS, 2.0 ** (self._ends - 1))
+        self.telemetry.show_health(healthy=False, memory_bytes=None)
+        log.warning("The model's process of %s is gone, %d times in a row", backend.held.release, self._ends)
+
+    def _retire(self) -> None:
+        if self._serving is not None:
+            self._serving.leaves_at = self.wall() + self.drain_seconds
+            self._leaving.append(self._serving)
+            self._serving = None
+
+    def _end_drained(self) -> None:
+        for backend in list(self._leaving):
+            if backend.in_flight == 0 or self.wall() >= (backend.leaves_at or 0):
+                backend.child.end()
+                self._leaving.remove(backend)
+
+    def _drop_tested(self) -> None:
+        if self._tested is not None:
+            self._tested.child.end()
+            self._tested = None
