@@ -28,7 +28,7 @@ class Requirements(Model):
 
     format: Annotated[str, Field(min_length=1, max_length=32)]
     """Format of the model's file, e.g. `gguf`; the device's runtime has to read it."""
-    memory_bytes: Annotated[int, Field(ge=0)]
+    memory_bytes: Annotated[int, Field(ge=0, le=1 << 50)]
     """Memory that serving it takes."""
     agent_version: Annotated[str, Field(max_length=32, pattern=r"^[0-9]+(\.[0-9]+){0,2}$")]
     """Oldest agent that can run it."""
@@ -50,7 +50,7 @@ class Release(Model):
 
     digest: Digest
     """SHA-256 of the manifest that names the release."""
-    artifacts: Annotated[tuple[Artifact, ...], Field(min_length=1, max_length=8)]
+    artifacts: Annotated[tuple[Artifact, ...], Field(min_length=1, max_length=4)]
     """Its builds, one a class of devices."""
 
     def artifact_for(self, device_class: str | None) -> Artifact | None:

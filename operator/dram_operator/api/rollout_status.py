@@ -16,9 +16,14 @@ Timestamp = Annotated[str, Field(max_length=32, json_schema_extra={"format": "da
 Total = Annotated[int, Field(ge=0, le=1_000_000_000)]
 
 
+def json_bytes(text: str) -> int:
+    """Bytes of a text in JSON as the API server stores it: Go writes `<`, `>` and `&` in six."""
+    return len(json.dumps(text, ensure_ascii=False).encode()) - 2 + 5 * sum(map(text.count, "<>&"))
+
+
 def clipped(text: str, size_bytes: int) -> str:
     """The text, cut so that it takes at most so many bytes in JSON."""
-    while (over := len(json.dumps(text, ensure_ascii=False).encode()) - 2 - size_bytes) > 0:
+    while (over := json_bytes(text) - size_bytes) > 0:
         text = text[: len(text) - max(1, over // 6)]
     return text
 

@@ -29,25 +29,21 @@ class Delivery:
     """The installation's one switch that stops every forward move."""
 
 
-def salt_for(channel: str, status: EdgeRolloutStatus) -> str:
-    """The salt of what the channel is about now: the candidate, else the stable release."""
-    about = status.candidate or status.stable
-    return salt_of(channel, about.release.digest if about else "")
-
-
 def channel_document(rollout: EdgeRollout, delivery: Delivery) -> ChannelDocument:
     """What every device of the channel should run, by the status."""
     status = rollout.status
     candidate, reach = _offered(status)
+    stable = status.stable.release if status.stable else None
+    about = candidate or stable
     return ChannelDocument(
         channel=rollout.channel,
         attempt=status.attempt,
-        salt=salt_for(rollout.channel, status),
+        salt=salt_of(rollout.channel, about.digest if about else ""),
         cohorts=_cohorts(reach),
         control=reach.control,
-        stable=status.stable.release if status.stable else None,
+        stable=stable,
         candidate=candidate,
-        denied=_denied(status, candidate),
+        denied=_denied(status, candidate, stable),
         poll_seconds=delivery.poll_seconds,
         active_poll_seconds=delivery.active_poll_seconds,
         backoff_seconds=delivery.backoff_seconds,
@@ -101,10 +97,9 @@ def _offered(status: EdgeRolloutStatus) -> tuple[Release | None, Reach]:
     return (candidate.release, left) if left.cutoffs or left.named else (None, Reach())
 
 
-def _denied(status: EdgeRolloutStatus, candidate: Release | None) -> tuple[str, ...]:
+def _denied(status: EdgeRolloutStatus, *releases: Release | None) -> tuple[str, ...]:
     """Quarantined releases, but for one that is still being withdrawn bit by bit, and never stable."""
-    stable = status.stable.release if status.stable else None
-    offered = {release.digest for release in (candidate, stable) if release}
+    offered = {release.digest for release in releases if release}
     return tuple(one.digest for one in status.quarantined if one.digest not in offered)
 
 

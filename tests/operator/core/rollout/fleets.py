@@ -9,13 +9,15 @@ SALT = "6472616d"
 Labels = Callable[[int], Mapping[str, str]]
 
 
-def an_inventory(count: int, labels: Labels = lambda index: {}, *, seed: int = 1) -> Inventory:
+def an_inventory(count: int, labels: Labels | None = None, *, seed: int = 1) -> Inventory:
     """So many devices, labelled by their number."""
     dice = random.Random(seed)
-    return Inventory(tuple(Device(f"{dice.getrandbits(128):032x}", labels(index)) for index in range(count)))
+    return Inventory(
+        tuple(Device(f"{dice.getrandbits(128):032x}", labels(index) if labels else {}) for index in range(count))
+    )
 
 
-def a_fleet(count: int, labels: Labels = lambda index: {}, *, seed: int = 1) -> Fleet:
+def a_fleet(count: int, labels: Labels | None = None, *, seed: int = 1) -> Fleet:
     """The same devices in the order of their hashes."""
     return an_inventory(count, labels, seed=seed).salted(SALT)
 

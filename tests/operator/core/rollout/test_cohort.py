@@ -2,6 +2,7 @@
 
 from bisect import bisect_right, insort
 from fractions import Fraction
+from itertools import pairwise
 from math import ceil
 from random import Random
 
@@ -265,7 +266,7 @@ def test_a_slow_rollback_sends_the_last_of_the_queue_back_first_and_at_most_its_
     named = StepCohort(device_ids=(hash_hex(fleet.hashes[500]),))
     reach = walk(fleet, named, percent("60%", EARLY), percent("20%"))[-1].reach
     left = [set(members(narrow(reach, done), fleet)) for done in range(0, 101, 10)]
-    for before, after in zip(left, left[1:], strict=False):
+    for before, after in pairwise(left):
         assert after <= before
         gone = before - after - {fleet.hashes[500]}
         assert len(gone) < 130
