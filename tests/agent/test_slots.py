@@ -95,13 +95,15 @@ def test_a_tampered_manifest_never_becomes_a_slot(fleet: Fleet, box: Box, releas
     assert caught.value.cause is Cause.MISMATCH
 
 
-def test_a_manifest_under_another_digest_is_refused(fleet: Fleet, box: Box, release: Release) -> None:
+def test_a_manifest_under_another_digest_is_refused(
+    fleet: Fleet, box: Box, release: Release, monkeypatch: pytest.MonkeyPatch
+) -> None:
     """Signed, but not what its path says: the release key signs content, and the path is the content."""
     other = fleet.release(model=b"other")
     fleet.renew()
     box.trust.refresh()
     fine = box.trust.small_target
-    box.trust.small_target = lambda _: fine(other.artifacts[0].path)  # type: ignore[method-assign]
+    monkeypatch.setattr(box.trust, "small_target", lambda _: fine(other.artifacts[0].path))
     with pytest.raises(Refused) as caught:
         fill(box, release)
     assert caught.value.cause is Cause.TAMPERED

@@ -19,6 +19,8 @@ from dram_agent.errors import NotServing
 
 log = logging.getLogger(__name__)
 
+OK = 200
+CLOSE = {"Connection": "close"}
 HEALTH_SECONDS = 5.0
 END_SECONDS = 5.0
 """Between SIGTERM and SIGKILL."""
@@ -42,14 +44,15 @@ class RuntimeSettings:
 class Child:
     """A process of its own session; it ends with this one (see runtime.py)."""
 
-    def __init__(self, model: Path, settings: RuntimeSettings, monotonic: Callable[[], float] = time.monotonic) -> None:
+    def __init__(
+        self, model: Path, name: str, settings: RuntimeSettings, monotonic: Callable[[], float] = time.monotonic
+    ) -> None:
         self._monotonic = monotonic
         self._started = monotonic()
         self._limit = settings.start_seconds
         self.url: str | None = None
         self._said = b""
-        self._pool = urllib3.PoolManager(retries=False, timeout=urllib3.Timeout(HEALTH_SECONDS))
-        command = [sys.executable, "-m", "dram_agent.runtime", "--model", str(model)]
+        command = [sys.executable, "-m", "dram_agent.runtime", "--model", str(model), "--name", name]
         command += ["--context", str(settings.context_tokens), "--parallel", str(settings.parallel)]
         command += ["--threads", str(settings.threads), "--parent", str(os.getpid())]
         self._process = subprocess.Popen(command, stdin=subprocess.DEVNULL, stdout=subprocess.PIPE)
@@ -75,9 +78,13 @@ class Child:
         if self.url is None or not self.is_alive():
             return False
         try:
-            return self._pool.request("GET", f"{self.url}/health").status == 200
+            # A connection of its own: the server ends idle ones, and that would look like a model that is unwell.
+            answer = urllib3.request(
+                "GET", f"{self.url}/health", headers=CLOSE, timeout=urllib3.Timeout(HEALTH_SECONDS), retries=False
+            )
         except HTTPError:
             return False
+        return answer.status == OK
 
     def wait_ready(self) -> str:
         """Wait until it answers; returns its URL. NotServing when it ends or takes too long."""

@@ -83,7 +83,7 @@ class Runtime(Protocol):
 
 @dataclass
 class Updater:
-    """Owns the state of the device. One thread at a time: `cycle` and `tick` wait for each other."""
+    """Owns the state of the device. One cycle at a time; starts of the model may be counted meanwhile."""
 
     disk: Disk
     trust: Trust
@@ -98,7 +98,8 @@ class Updater:
     document: ChannelDocument | None = None
     failures: int = 0
     """Cycles in a row that failed."""
-    _lock: threading.Lock = field(default_factory=threading.Lock)
+    _busy: threading.Lock = field(default_factory=threading.Lock)
+    _state: threading.Lock = field(default_factory=threading.Lock)
 
     def boot(self) -> None:
         """Take up what the last run left, and serve it."""
@@ -111,7 +112,7 @@ class Updater:
 
     def cycle(self) -> float:
         """One poll and everything that follows from it; returns the seconds to wait for the next."""
-        with self._lock:
+        with self._busy:
             retry_after = None
             try:
                 self._learn(self.trust.poll())
@@ -127,14 +128,16 @@ class Updater:
             return wait_seconds(self._view(is_fresh=False), self.failures, retry_after, self.dice)
 
     def tick(self) -> None:
-        """What needs no poll: the end of a trial, a lost lease."""
-        with self._lock:
-            self._follow(is_fresh=False)
+        """What needs no poll: the end of a trial, a lost lease. Nothing while a cycle is on: it looks by itself."""
+        if self._busy.acquire(blocking=False):
+            try:
+                self._follow(is_fresh=False)
+            finally:
+                self._busy.release()
 
     def count_start(self) -> None:
         """The model's process is about to be started."""
-        if self.state.trial_since is not None:
-            self._save(started(self.state))
+        self._change(started)
 
     def is_treated(self) -> bool:
         """Whether the device is in the treated arm."""
@@ -145,9 +148,8 @@ class Updater:
         if document is not None and document != self.document:
             self.disk.write(DOCUMENT, document.encode())
         self.document = document or self.document
-        saved = now - self.state.fresh_at < FRESH_GRAIN_SECONDS
-        if not saved:
-            self._save(self.state.model_copy(update={"fresh_at": now}))
+        if now - self.state.fresh_at >= FRESH_GRAIN_SECONDS:
+            self._change(lambda state: state.model_copy(update={"fresh_at": now}))
 
     def _follow(self, *, is_fresh: bool) -> None:
         for _ in range(STEPS):
@@ -170,11 +172,11 @@ class Updater:
             case Step.RETURN | Step.STOP:
                 self._leave(decision)
             case Step.CONFIRM:
-                self._save(confirmed(self.state))
+                self._change(confirmed)
                 self._show(None)
             case Step.REFUSE:
                 assert decision.why is not None
-                self._save(failed(self.state, decision, self._attempt(), decision.why))
+                self._note_failure(decision, decision.why)
                 self._show(None)
             case Step.NOTHING:
                 return
@@ -190,23 +192,29 @@ class Updater:
         self.on_phase(Phase.TESTING)
         why = self.runtime.test(decision.slot, held, decision.artifact)
         if why is not None:
-            self._save(failed(self.state, decision, self._attempt(), why))
+            self._note_failure(decision, why)
         else:
-            self._save(activated(self.state, decision.slot, self.clock.now()))
+            slot, now = decision.slot, self.clock.now()
+            self._change(lambda state: activated(state, slot, now))
             self.runtime.serve(decision.slot, held)
         self._show(None)
 
     def _leave(self, decision: Decision) -> None:
         """The state first: after a power loss in between the device boots into what it was leaving for."""
-        state = left(self.state, decision)
+        attempt = self._attempt()
         if decision.why is Why.CRASH_LOOP:
-            state = failed(state, decision, self._attempt(), decision.why)
-        self._save(state)
+            self._change(lambda state: failed(left(state, decision), decision, attempt, Why.CRASH_LOOP))
+        else:
+            self._change(lambda state: left(state, decision))
         if decision.slot is None:
             self.runtime.stop()
         else:
             self.runtime.serve(decision.slot, self.slots.held()[decision.slot])
         self._show(None)
+
+    def _note_failure(self, decision: Decision, why: Why) -> None:
+        attempt = self._attempt()
+        self._change(lambda state: failed(state, decision, attempt, why))
 
     def _attempt(self) -> int:
         return self.document.attempt if self.document else 0
@@ -223,10 +231,13 @@ class Updater:
             is_starting=self.runtime.is_starting(),
         )
 
-    def _save(self, state: DeviceState) -> None:
-        if state != self.state:
-            self.disk.write(STATE, state.model_dump_json().encode())
-            self.state = state
+    def _change(self, change: Callable[[DeviceState], DeviceState]) -> None:
+        """Make a change that is on the disk when this returns."""
+        with self._state:
+            state = change(self.state)
+            if state != self.state:
+                self.disk.write(STATE, state.model_dump_json().encode())
+                self.state = state
 
     def _show(self, error: AgentError | None) -> None:
         if isinstance(error, (Refused, Unreachable, DiskFull)):

@@ -24,7 +24,7 @@ DRAIN_SECONDS = 120.0
 """The longest that the old process may finish its requests."""
 
 
-@dataclass
+@dataclass(eq=False)
 class Backend:
     """A model's process and what hangs on it."""
 
@@ -55,7 +55,7 @@ class LocalRuntime:
     _leaving: list[Backend] = field(default_factory=list)
     _wanted: tuple[Slot, Held] | None = None
     _ends: int = 0
-    """Ends of the process in a row, without it having been well in between."""
+    """Ends of the process since it was last told to serve, or well for as long as the longest pause."""
     _starts_at: float = 0.0
     _lock: threading.RLock = field(default_factory=threading.RLock)
 
@@ -63,7 +63,7 @@ class LocalRuntime:
         """Load and try a slot's model beside the one that serves."""
         self._drop_tested()
         folder = self.slots.disk.path(f"slots/{slot}")
-        child = Child(folder / held.model, self.runtime)
+        child = Child(folder / held.model, held.release, self.runtime)
         try:
             url = child.wait_ready()
         except NotServing as error:
@@ -81,17 +81,17 @@ class LocalRuntime:
 
     def serve(self, slot: Slot, held: Held) -> None:
         """Serve a slot: at once when it was just tested, else as soon as it is loaded."""
+        if self._tested is not None and (self._tested.slot, self._tested.held) != (slot, held):
+            self._drop_tested()
         with self._lock:
             self._wanted, self._ends, self._starts_at = (slot, held), 0, 0.0
             self._retire()
             tested, self._tested = self._tested, None
-            if tested is not None and tested.held == held and tested.slot is slot:
+            if tested is None:
+                self._start()
+            else:
                 self.before_start()
                 self._take(tested)
-            else:
-                if tested is not None:
-                    tested.child.end()
-                self._start()
         self.watch()
 
     def stop(self) -> None:
@@ -137,22 +137,26 @@ class LocalRuntime:
 
     def watch(self) -> None:
         """Look after the processes; called every second or so."""
+        # Ending a process and asking one for its health take seconds: requests do not wait for that.
+        for backend in self._drained():
+            backend.child.end()
         with self._lock:
-            self._end_drained()
             serving = self._serving
-            if serving is None:
-                if self._wanted is not None and self.wall() >= self._starts_at:
-                    self._start()
-                return
-            if not serving.child.is_alive() or serving.child.is_late():
-                self._lost(serving)
-                return
+            if serving is None and self._wanted is not None and self.wall() >= self._starts_at:
+                self._start()
+        if serving is None:
+            return
+        if not serving.child.is_alive() or serving.child.is_late():
+            self._lost(serving)
+            return
         ready = serving.child.is_ready()
         with self._lock:
             if ready and serving.healthy_since is None:
-                serving.healthy_since, self._ends = self.wall(), 0
+                serving.healthy_since = self.wall()
             elif not ready:
                 serving.healthy_since = None
+            if serving.healthy_since is not None and self.wall() - serving.healthy_since > LONGEST_PAUSE_SECONDS:
+                self._ends = 0
             if serving is self._serving:
                 self.telemetry.show_health(healthy=ready, memory_bytes=serving.child.memory_bytes())
 
@@ -161,7 +165,7 @@ class LocalRuntime:
         slot, held = self._wanted
         self.before_start()
         model = self.slots.disk.path(f"slots/{slot}") / held.model
-        self._take(Backend(Child(model, self.runtime), slot, held))
+        self._take(Backend(Child(model, held.release, self.runtime), slot, held))
 
     def _take(self, backend: Backend) -> None:
         self._serving = backend
@@ -172,9 +176,12 @@ class LocalRuntime:
 
     def _lost(self, backend: Backend) -> None:
         backend.child.end()
-        self._serving = None
-        self._ends += 1
-        self._starts_at = self.wall() + min(LONGEST_PAUSE_SECONDS, 2.0 ** (self._ends - 1))
+        with self._lock:
+            if self._serving is not backend:
+                return
+            self._serving = None
+            self._ends += 1
+            self._starts_at = self.wall() + min(LONGEST_PAUSE_SECONDS, 2.0 ** (self._ends - 1))
         self.telemetry.show_health(healthy=False, memory_bytes=None)
         log.warning("The model's process of %s is gone, %d times in a row", backend.held.release, self._ends)
 
@@ -184,11 +191,13 @@ class LocalRuntime:
             self._leaving.append(self._serving)
             self._serving = None
 
-    def _end_drained(self) -> None:
-        for backend in list(self._leaving):
-            if backend.in_flight == 0 or self.wall() >= (backend.leaves_at or 0):
-                backend.child.end()
-                self._leaving.remove(backend)
+    def _drained(self) -> list[Backend]:
+        """Processes that have nothing to do any more, or took too long with it."""
+        with self._lock:
+            now = self.wall()
+            done = [each for each in self._leaving if each.in_flight == 0 or now >= (each.leaves_at or 0)]
+            self._leaving = [each for each in self._leaving if each not in done]
+            return done
 
     def _drop_tested(self) -> None:
         if self._tested is not None:

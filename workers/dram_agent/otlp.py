@@ -30,7 +30,7 @@ def export(registry: CollectorRegistry, resource: dict[str, str], now: float, st
     scope: ScopeMetrics = resources.scope_metrics.add()
     for family in registry.collect():
         scope.metrics.append(_metric(family, int(now * NANOSECONDS), int(started_at * NANOSECONDS)))
-    return request.SerializeToString()
+    return bytes(request.SerializeToString())
 
 
 def _metric(family: Metric, now: int, started: int) -> OtlpMetric:

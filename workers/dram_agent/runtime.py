@@ -13,6 +13,8 @@ from pathlib import Path
 
 PR_SET_PDEATHSIG = 1
 """prctl(2): the kernel ends this process when its parent is gone, however the parent died."""
+WARNINGS = 2
+"""llama.cpp's log level: by default it writes several lines a request."""
 
 
 def main(arguments: list[str] | None = None) -> int:
@@ -30,7 +32,8 @@ def main(arguments: list[str] | None = None) -> int:
     params.n_ctx = asked.context
     params.n_parallel = asked.parallel
     params.cpuparams.n_threads = params.cpuparams_batch.n_threads = asked.threads
-    params.warmup = True
+    params.model_alias = {asked.name}
+    params.verbosity = WARNINGS
     params.ui = False
     server = Server(params)
     sys.stdout.write(json.dumps({"url": server.listening_address}) + "\n")
@@ -43,6 +46,7 @@ def main(arguments: list[str] | None = None) -> int:
 def _parser() -> argparse.ArgumentParser:
     parser = argparse.ArgumentParser(prog="dram-agent-runtime")
     parser.add_argument("--model", type=Path, required=True)
+    parser.add_argument("--name", required=True)
     parser.add_argument("--context", type=int, required=True)
     parser.add_argument("--parallel", type=int, required=True)
     parser.add_argument("--threads", type=int, required=True)

@@ -14,6 +14,7 @@ from dram_workers.errors import StageError
 from dram_workers.golden import GoldenItem, read_golden
 
 OK = 200
+CLOSE = {"Connection": "close"}
 
 
 @dataclass(frozen=True)
@@ -80,12 +81,17 @@ def _checkable(file: Path | None) -> Sequence[GoldenItem]:
 
 def _ask(url: str, item: GoldenItem | None, seconds: float) -> str | None:
     """The greedy answer to an item, or to a greeting; None when there was none."""
-    messages = item.conversation() if item else [{"role": "user", "content": "Hello"}]
+    messages = list(item.conversation) if item else [{"role": "user", "content": "Hello"}]
     most = (item.max_tokens if item else None) or (64 if item else 4)
     body = {"messages": messages, "max_tokens": most, "temperature": 0}
     try:
         answer = urllib3.request(
-            "POST", f"{url}/v1/chat/completions", json=body, timeout=urllib3.Timeout(seconds), retries=False
+            "POST",
+            f"{url}/v1/chat/completions",
+            json=body,
+            headers=CLOSE,
+            timeout=urllib3.Timeout(seconds),
+            retries=False,
         )
         if answer.status != OK:
             return None

@@ -9,6 +9,7 @@ _COMMANDS = {
     "validate": "Check manifests by the CRD's schema and rules, without a cluster.",
     "demo": "Distil a small support bot, end to end, on this machine.",
     "operator": "Run the operator (what its pod runs).",
+    "agent": "Run the device agent (what devices run).",
     "keys": "Make, rotate and recover the release repository's signing keys.",
     "release": "Sign artifacts for release.",
     "worker": "Run one stage (what the workers' pods run).",

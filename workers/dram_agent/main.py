@@ -1,0 +1,180 @@
+"""`dram agent`: the parts put together, until SIGTERM."""
+
+import asyncio
+import logging
+import signal
+import ssl
+import time
+from dataclasses import dataclass
+from importlib.metadata import version
+from pathlib import Path
+
+import aiohttp
+from aiohttp import web
+
+from dram_agent.child import RuntimeSettings
+from dram_agent.clock import ClockGuard
+from dram_agent.device import Updater
+from dram_agent.disk import Disk
+from dram_agent.local import LocalRuntime
+from dram_agent.otlp import CONTENT_TYPE, export
+from dram_agent.serve import CloudSettings, Front, ServeSettings, metrics_app
+from dram_agent.settings import AgentSettings, Push, SettingsInvalid
+from dram_agent.slots import Slots
+from dram_agent.smoke import SmokeSettings
+from dram_agent.telemetry import Identity, Telemetry
+from dram_agent.trust import Trust
+from dram_agent.update import Device
+from dram_agent.web import Web, WebSettings
+
+log = logging.getLogger(__name__)
+
+WATCH_SECONDS = 1.0
+PUSH_TIMEOUT = aiohttp.ClientTimeout(total=10)
+
+
+@dataclass(frozen=True)
+class Agent:
+    """A device's agent, wired."""
+
+    settings: AgentSettings
+    telemetry: Telemetry
+    local: LocalRuntime
+    updater: Updater
+
+    @classmethod
+    def build(cls, settings: AgentSettings) -> "Agent":
+        """Wire the parts; nothing is started, nobody is asked. SettingsInvalid when a file is missing."""
+        root, device_id = _file(settings.root), _file(settings.device_id_file).decode().strip()
+        settings.state.mkdir(parents=True, exist_ok=True)
+        disk = Disk(settings.state)
+        clock = ClockGuard(disk)
+        label = device_id if settings.device_label else None
+        telemetry = Telemetry(Identity(settings.channel, label, settings.device_class, version("dram")))
+        web_client = Web(WebSettings(settings.repository, _text(settings.repository_ca_file)))
+        trust = Trust(disk, web_client, clock, root, settings.channel, telemetry.count_refusal)
+        slots = Slots(disk, trust, web_client, disk.free_bytes)
+        threads = {} if settings.threads is None else {"threads": settings.threads}
+        local = LocalRuntime(
+            slots,
+            RuntimeSettings(settings.context_tokens, settings.parallel, **threads),
+            SmokeSettings(settings.golden, least_ratio=settings.golden_least_ratio, memory_bytes=settings.memory_bytes),
+            telemetry,
+            clock.now,
+        )
+        updater = Updater(
+            disk, trust, slots, clock, local, lambda: _device(settings, device_id), on_phase=telemetry.show_phase
+        )
+        local.before_start = updater.count_start
+        return cls(settings, telemetry, local, updater)
+
+    async def run(self) -> None:
+        """Serve, update and report until it is cancelled; then no process is left."""
+        cloud = self.settings.cloud
+        answers = CloudSettings(cloud.url, cloud.model, cloud.key_file, cloud.answer_seconds) if cloud else None
+        limits = ServeSettings(self.settings.first_seconds, self.settings.answer_seconds)
+        runners = [
+            await _listen(Front(self.local, self.telemetry, limits, answers).app(), self.settings.listen),
+            await _listen(metrics_app(self.telemetry), self.settings.metrics_listen),
+        ]
+        try:
+            await asyncio.to_thread(self.updater.boot)
+            async with asyncio.TaskGroup() as tasks:
+                tasks.create_task(self._update())
+                tasks.create_task(self._watch())
+                if self.settings.push is not None:
+                    tasks.create_task(self._push(self.settings.push))
+        finally:
+            await asyncio.to_thread(self.local.close)
+            for runner in runners:
+                await runner.cleanup()
+
+    async def _update(self) -> None:
+        while True:
+            seconds = await asyncio.to_thread(self.updater.cycle)
+            self._assign()
+            await asyncio.sleep(seconds)
+
+    async def _watch(self) -> None:
+        while True:
+            await asyncio.to_thread(self.local.watch)
+            await asyncio.to_thread(self.updater.tick)
+            await asyncio.sleep(WATCH_SECONDS)
+
+    async def _push(self, push: Push) -> None:
+        started = time.time()
+        resource = {"service.name": "dram-agent", "service.namespace": self.settings.channel}
+        tls = ssl.create_default_context(cafile=_text(push.ca_file))
+        connector = aiohttp.TCPConnector(ssl=tls)
+        async with aiohttp.ClientSession(connector=connector, timeout=PUSH_TIMEOUT) as session:
+            while True:
+                body = export(self.telemetry.registry, resource, time.time(), started)
+                await _send(session, push, body)
+                await asyncio.sleep(push.interval_seconds)
+
+    def _assign(self) -> None:
+        document = self.updater.document
+        if document is not None:
+            self.telemetry.assign(document.attempt, treated=self.updater.is_treated())
+
+
+async def _send(session: aiohttp.ClientSession, push: Push, body: bytes) -> None:
+    """One push; what is lost is made up for by the next one, as counters are cumulative."""
+    headers = {"Content-Type": CONTENT_TYPE}
+    if push.token_file is not None:
+        headers["Authorization"] = f"Bearer {push.token_file.read_text().strip()}"
+    try:
+        async with session.post(push.url, data=body, headers=headers) as answer:
+            if answer.status >= 300:
+                log.warning("Telemetry was not taken: HTTP %d", answer.status)
+    except (aiohttp.ClientError, TimeoutError) as error:
+        log.warning("Telemetry was not taken: %s", type(error).__name__)
+
+
+def run_agent(settings: AgentSettings) -> int:
+    """Run until SIGTERM or SIGINT. SettingsInvalid before anything is started."""
+    agent = Agent.build(settings)
+
+    async def until_told() -> None:
+        task = asyncio.ensure_future(agent.run())
+        for number in (signal.SIGTERM, signal.SIGINT):
+            asyncio.get_running_loop().add_signal_handler(number, task.cancel)
+        try:
+            await task
+        except asyncio.CancelledError:
+            log.info("Told to end")
+
+    asyncio.run(until_told())
+    return 0
+
+
+async def _listen(app: web.Application, address: str) -> web.AppRunner:
+    host, _, port = address.rpartition(":")
+    runner = web.AppRunner(app, access_log=None, shutdown_timeout=5.0)
+    await runner.setup()
+    await web.TCPSite(runner, host or None, int(port)).start()
+    return runner
+
+
+def _device(settings: AgentSettings, device_id: str) -> Device:
+    pin = settings.pin_file.read_text().strip() if settings.pin_file.is_file() else None
+    return Device(
+        id=device_id,
+        labels=settings.labels,
+        device_class=settings.device_class,
+        memory_bytes=settings.memory_bytes,
+        agent_version=version("dram"),
+        veto=settings.veto_file.exists(),
+        pin=pin,
+    )
+
+
+def _file(path: Path) -> bytes:
+    try:
+        return path.read_bytes()
+    except OSError as error:
+        raise SettingsInvalid(f"{path} cannot be read: {error.strerror}") from error
+
+
+def _text(path: Path | None) -> str | None:
+    return None if path is None else str(path)
