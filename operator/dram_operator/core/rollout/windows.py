@@ -27,7 +27,7 @@ class Opening:
 
     is_open: bool
     changes_at: datetime | None
-    """When to look again; None when it stays so for ever."""
+    """When to look again; None when there are no windows."""
 
 
 def opening(windows: Iterable[Window], now: datetime) -> Opening:
@@ -39,10 +39,9 @@ def opening(windows: Iterable[Window], now: datetime) -> Opening:
 
 def _opening(window: Window, now: datetime) -> Opening:
     lasts = timedelta(seconds=window.duration_seconds)
-    for start in _starts(window, now - lasts - _CLOCK_CHANGE):
-        if start + lasts > now:
-            return Opening(start <= now, start + lasts if start <= now else start)
-    return Opening(is_open=False, changes_at=None)
+    # Every schedule that CronSim takes has a start within its horizon of fifty years.
+    start = next(start for start in _starts(window, now - lasts - _CLOCK_CHANGE) if start + lasts > now)
+    return Opening(start <= now, start + lasts if start <= now else start)
 
 
 def _starts(window: Window, since: datetime) -> Iterable[datetime]:

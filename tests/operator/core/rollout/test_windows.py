@@ -102,10 +102,10 @@ def test_the_state_holds_until_it_says_that_it_changes(
     assert opening([window], told.changes_at - timedelta(seconds=1)).is_open is told.is_open
 
 
-def test_a_day_that_never_comes_never_opens() -> None:
-    never = Window(schedule="0 0 30 2 1#5", duration_seconds=60)
-    told = opening([never], at("2026-01-10T00:00"))
-    assert not told.is_open
+@pytest.mark.parametrize(("schedule", "want"), [("0 0 29 2 *", "2028-02-29"), ("0 0 * 2 1#5", "2044-02-29")])
+def test_a_day_that_is_years_away_is_waited_for(schedule: str, want: str) -> None:
+    rare = Window(schedule=schedule, duration_seconds=60)
+    assert opening([rare], at("2026-01-10T00:00")) == Opening(False, at(f"{want}T00:00"))
 
 
 @pytest.mark.parametrize(
