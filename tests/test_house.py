@@ -16,6 +16,7 @@ ROOT = Path(__file__).parents[1]
 BANNED = {"torchvision", "torchaudio", "timm"}
 HEAVY = {"torch", "transformers", "deepspeed", "sentence-transformers", "scipy", "numpy", "xllamacpp", "gguf"}
 CONTROL = {"kopf", "kubernetes"}
+AGENT_NEVER = CONTROL | {"torch", "transformers", "deepspeed", "sentence-transformers", "scipy", "gguf"}
 
 
 def sources() -> list[Path]:
@@ -37,14 +38,17 @@ def pulled_by(extra: str) -> set[str]:
     return {name for name, _ in found}
 
 
-@pytest.mark.parametrize(("extra", "never"), [("operator", HEAVY), ("worker", CONTROL), ("local", CONTROL)])
+@pytest.mark.parametrize(
+    ("extra", "never"),
+    [("operator", HEAVY), ("worker", CONTROL), ("local", CONTROL), ("agent", AGENT_NEVER)],
+)
 def test_an_extra_pulls_nothing_of_the_other_roles(extra: str, never: set[str]) -> None:
     assert pulled_by(extra) & never == set()
 
 
 def test_no_environment_has_packages_that_break_torch() -> None:
     pinned = {line.partition("==")[0] for line in (ROOT / "constraints.txt").read_text().splitlines()}
-    asked = set().union(*map(pulled_by, ("operator", "worker", "local", "dev")))
+    asked = set().union(*map(pulled_by, ("operator", "worker", "local", "agent", "dev")))
     assert (pinned | asked) & BANNED == set()
 
 
@@ -89,6 +93,8 @@ def test_the_core_has_no_clock() -> None:
         ("dram_operator.app", {"torch", "transformers", "numpy", "boto3"}),
         ("dram_operator.core.distillation", {"kopf", "kubernetes", "boto3", "torch"}),
         ("dram_operator.cli", {"kopf", "kubernetes", "torch", "rich"}),
+        ("dram_operator.cli.keys", {"kopf", "kubernetes", "torch", "tuf"}),
+        ("dram_agent.main", {"kopf", "kubernetes", "torch", "numpy", "xllamacpp", "dram_operator"}),
         ("dram_operator.cli.run", {"kopf", "kubernetes", "torch"}),
         ("dram_agent.cohort", {"dram_operator", "kubernetes", "torch", "numpy", "boto3"}),
     ],

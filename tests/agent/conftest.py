@@ -26,3 +26,13 @@ def fleet(tmp_path: Path) -> Iterator[Fleet]:
 def box(fleet: Fleet, tmp_path: Path) -> Box:
     """A device that has never seen anything."""
     return Box(fleet, tmp_path / "device")
+
+
+@pytest.fixture(scope="session")
+def tiny_gguf(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A random Llama of four layers as the export stage makes it: a megabyte, and it talks nonsense."""
+    from tests.models import write_model
+    from tests.workers.export.exporting import exported
+
+    teacher = write_model(tmp_path_factory.mktemp("models") / "teacher")
+    return exported(tmp_path_factory.mktemp("gguf"), teacher, "F16")

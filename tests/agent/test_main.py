@@ -1,0 +1,161 @@
+"""`dram agent` as a process of its own: a whole update with a real model, and the way it ends."""
+
+import os
+import signal
+import subprocess
+import sys
+import time
+from collections.abc import Iterator
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import Any
+
+import pytest
+import urllib3
+import yaml
+from click.testing import CliRunner
+
+from dram_agent.settings import SettingsInvalid, read_settings
+from dram_operator.cli import main
+from tests.agent.box import CHANNEL, Fleet
+from tests.cluster.processes import free_ports
+
+ROOT = Path(__file__).parents[2]
+PATIENCE_SECONDS = 240.0
+HELLO = {"messages": [{"role": "user", "content": "Hello"}], "max_tokens": 2}
+
+
+@pytest.fixture
+def settings(fleet: Fleet, tmp_path: Path) -> dict[str, Any]:
+    """A device's settings; its clock is the real one, so the repository is signed for now."""
+    fleet.installation.clock.now = datetime.now(UTC)
+    fleet.installation.ceremony().recover()
+    (tmp_path / "root.json").write_bytes(fleet.installation.first_root)
+    (tmp_path / "device-id").write_text("device-1\n")
+    api, metrics = free_ports(2)
+    return {
+        "channel": CHANNEL,
+        "repository": fleet.site.url,
+        "root": str(tmp_path / "root.json"),
+        "state": str(tmp_path / "state"),
+        "deviceIdFile": str(tmp_path / "device-id"),
+        "listen": f"127.0.0.1:{api}",
+        "metricsListen": f"127.0.0.1:{metrics}",
+        "contextTokens": 512,
+        "threads": 1,
+        "vetoFile": str(tmp_path / "veto"),
+        "pinFile": str(tmp_path / "pin"),
+    }
+
+
+class Running:
+    """The agent's process."""
+
+    def __init__(self, folder: Path, settings: dict[str, Any]) -> None:
+        self.config = folder / "agent.yaml"
+        self.config.write_text(yaml.safe_dump(settings))
+        self.settings = settings
+        self.log = folder / "agent.log"
+        self.start()
+
+    def start(self) -> None:
+        with self.log.open("ab") as log:
+            command = [sys.executable, "-m", "dram_operator.cli", "agent", "--config", str(self.config)]
+            self.process = subprocess.Popen(command, stdout=log, stderr=log)
+
+    def get(self, where: str, path: str) -> Any:
+        try:
+            return urllib3.request("GET", f"http://{self.settings[where]}{path}", retries=False, timeout=5)
+        except urllib3.exceptions.HTTPError:
+            return None
+
+    def until_served(self, release: str | None) -> None:
+        deadline = time.monotonic() + PATIENCE_SECONDS
+        while True:
+            answer = self.get("listen", "/health")
+            body = answer.json() if answer is not None else {}
+            if release and (body.get("release"), body.get("servedBy")) == (release, "device"):
+                return
+            if release is None and body.get("release") == "none":
+                return
+            assert self.process.poll() is None, self.log.read_text()
+            assert time.monotonic() < deadline, self.log.read_text()[-3000:]
+            time.sleep(0.1)
+
+    def end(self) -> int:
+        self.process.send_signal(signal.SIGTERM)
+        return self.process.wait(60)
+
+
+@pytest.fixture
+def running(settings: dict[str, Any], tmp_path: Path) -> Iterator[Running]:
+    agent = Running(tmp_path, settings)
+    yield agent
+    if agent.process.poll() is None:
+        agent.process.kill()
+        agent.process.wait()
+
+
+def test_a_release_and_its_rollback_on_a_real_device(fleet: Fleet, running: Running, tiny_gguf: Path) -> None:
+    body = tiny_gguf.read_bytes()
+    stable, candidate = fleet.release(model=body, note=b"1"), fleet.release(model=body, note=b"2")
+    quick = {"poll_seconds": 1, "active_poll_seconds": 1, "backoff_seconds": 1}
+    fleet.publish(stable, **quick)
+    running.until_served(stable.digest)
+    answer = urllib3.request("POST", f"http://{running.settings['listen']}/v1/chat/completions", json=HELLO)
+    assert (answer.status, answer.json()["model"]) == (200, stable.digest)
+
+    fleet.publish(stable, candidate, **quick)
+    running.until_served(candidate.digest)
+    text = running.get("metricsListen", "/metrics").data.decode()
+    assert f'arm="treated",attempt="1",channel="{CHANNEL}",device="device-1"' in text
+    assert f'dram_device_healthy{{channel="{CHANNEL}",device="device-1",release="{candidate.digest}"}} 1.0' in text
+
+    running.process.kill()
+    running.process.wait()
+    running.start()
+    running.until_served(candidate.digest)
+
+    fleet.publish(stable, None, denied=(candidate.digest,), **quick)
+    running.until_served(stable.digest)
+    fleet.publish(None, None, denied=(candidate.digest,), **quick)
+    running.until_served(None)
+    assert running.end() == 0
+
+
+def test_settings_that_are_wrong_are_named(tmp_path: Path, settings: dict[str, Any]) -> None:
+    path = tmp_path / "agent.yaml"
+    for change, message in (
+        ({"channel": "no-slash"}, "channel"),
+        ({"repository": "ftp://x"}, "repository"),
+        ({"unknown": 1}, "unknown"),
+        ({"root": str(tmp_path / "absent")}, "absent"),
+    ):
+        path.write_text(yaml.safe_dump({**settings, **change}))
+        result = CliRunner().invoke(main, ["agent", "--config", str(path)])
+        assert result.exit_code == 2
+        assert message in result.output
+    with pytest.raises(SettingsInvalid, match="cannot be read"):
+        read_settings(tmp_path / "nothing.yaml")
+
+
+def test_the_example_is_valid() -> None:
+    settings = read_settings(ROOT / "examples/edge-agent/agent.yaml")
+    assert settings.channel == "tv/support-bot"
+
+
+def test_the_unit_runs_a_command_that_exists() -> None:
+    unit = (ROOT / "examples/edge-agent/dram-agent.service").read_text()
+    start = next(line for line in unit.splitlines() if line.startswith("ExecStart="))
+    arguments = start.split()[1:]
+    assert CliRunner().invoke(main, [arguments[0], "--help"]).exit_code == 0
+    assert arguments == ["agent", "--config", "/etc/dram/agent.yaml"]
+
+
+def test_the_agent_brings_neither_torch_nor_kubernetes_nor_the_operator() -> None:
+    code = "import sys, dram_agent.main, dram_agent.runtime; print(*{name.partition('.')[0] for name in sys.modules})"
+    loaded = subprocess.run(
+        [sys.executable, "-c", code], capture_output=True, text=True, check=True, env={**os.environ}
+    ).stdout.split()
+    heavy = {"torch", "transformers", "kubernetes", "kopf", "dram_operator", "numpy", "xllamacpp"}
+    assert set(loaded) & heavy == set()

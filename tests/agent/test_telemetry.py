@@ -1,0 +1,137 @@
+"""Series that exist before the first failure, go with their release, and arrive by OTLP as they are scraped."""
+
+import pytest
+from opentelemetry.proto.collector.metrics.v1.metrics_service_pb2 import ExportMetricsServiceRequest
+from prometheus_client import CollectorRegistry
+
+from dram_agent.device import Phase
+from dram_agent.errors import Cause
+from dram_agent.otlp import export
+from dram_agent.telemetry import FallbackCause, Identity, Outcome, ServedBy, Telemetry
+
+A, B, C = "a" * 64, "b" * 64, "c" * 64
+
+
+@pytest.fixture
+def telemetry() -> Telemetry:
+    return Telemetry(Identity("tv/bot", "device-1", "tv", "1.2.3"))
+
+
+def samples(registry: CollectorRegistry) -> dict[tuple[str, tuple[tuple[str, str], ...]], float]:
+    return {
+        (each.name, tuple(sorted(each.labels.items()))): each.value
+        for family in registry.collect()
+        for each in family.samples
+        if not each.name.endswith("_created")
+    }
+
+
+def named(telemetry: Telemetry, name: str) -> dict[tuple[tuple[str, str], ...], float]:
+    own = {"channel", "device"}
+    return {
+        tuple((label, value) for label, value in labels if label not in own): value
+        for (sample, labels), value in samples(telemetry.registry).items()
+        if sample == name
+    }
+
+
+def test_every_label_set_starts_at_zero(telemetry: Telemetry) -> None:
+    telemetry.use(A)
+    zero = {
+        "dram_device_requests_total": {
+            (("outcome", outcome), ("release", release), ("served_by", by))
+            for outcome in Outcome
+            for by in ServedBy
+            for release in (A, "none")
+        },
+        "dram_device_fallbacks_total": {
+            (("cause", cause), ("release", release)) for cause in FallbackCause for release in (A, "none")
+        },
+        "dram_device_refused_metadata_total": {(("cause", cause),) for cause in Cause},
+        "dram_device_request_seconds_count": {
+            (("release", release), ("served_by", by)) for by in ServedBy for release in (A, "none")
+        },
+        "dram_device_healthy": {(("release", A),)},
+    }
+    for name, want in zero.items():
+        assert named(telemetry, name) == dict.fromkeys(want, 0.0)
+
+
+def test_the_golden_ratio_and_memory_are_absent_until_they_are_known(telemetry: Telemetry) -> None:
+    telemetry.use(A)
+    assert named(telemetry, "dram_device_golden_pass_ratio") == named(telemetry, "dram_device_memory_bytes") == {}
+    telemetry.show_golden(0.75)
+    telemetry.show_health(healthy=True, memory_bytes=5)
+    assert named(telemetry, "dram_device_golden_pass_ratio") == {(("release", A),): 0.75}
+    assert named(telemetry, "dram_device_memory_bytes") == {(("release", A),): 5}
+    telemetry.use(B)
+    assert named(telemetry, "dram_device_golden_pass_ratio") == {}
+
+
+def test_series_of_the_release_before_the_last_go(telemetry: Telemetry) -> None:
+    for release in (A, B, C):
+        telemetry.use(release)
+        telemetry.count_request(Outcome.OK, ServedBy.DEVICE, 0.1)
+    for name in ("dram_device_requests_total", "dram_device_fallbacks_total", "dram_device_request_seconds_count"):
+        assert {dict(labels)["release"] for labels in named(telemetry, name)} == {B, C}
+    telemetry.use(B)
+    telemetry.count_request(Outcome.OK, ServedBy.DEVICE, 0.1)
+    key = (("outcome", "ok"), ("release", B), ("served_by", "device"))
+    assert named(telemetry, "dram_device_requests_total")[key] == 2
+
+
+def test_only_answers_have_a_duration(telemetry: Telemetry) -> None:
+    for outcome in Outcome:
+        telemetry.count_request(outcome, ServedBy.DEVICE, 0.2)
+    assert sum(named(telemetry, "dram_device_request_seconds_count").values()) == 1
+
+
+def test_one_phase_is_on(telemetry: Telemetry) -> None:
+    for phase in Phase:
+        telemetry.show_phase(phase)
+        on = {dict(labels)["state"]: value for labels, value in named(telemetry, "dram_device_update_state").items()}
+        assert on == {each: float(each is phase) for each in Phase}
+
+
+def test_info_says_what_the_device_is_assigned_to(telemetry: Telemetry) -> None:
+    telemetry.use(A)
+    telemetry.assign(7, treated=True)
+    telemetry.use(B)
+    info = named(telemetry, "dram_device_info")
+    want = {"release": B, "attempt": "7", "arm": "treated", "device_class": "tv", "agent_version": "1.2.3"}
+    assert [dict(labels) for labels in info] == [want]
+
+
+def test_without_the_owners_leave_the_id_stands_nowhere() -> None:
+    quiet = Telemetry(Identity("tv/bot"))
+    quiet.use(A)
+    assert all("device" not in dict(labels) for _, labels in samples(quiet.registry))
+
+
+def test_otlp_carries_the_same_numbers(telemetry: Telemetry) -> None:
+    telemetry.use(A)
+    for seconds in (0.01, 0.3, 0.3, 4, 100):
+        telemetry.count_request(Outcome.OK, ServedBy.DEVICE, seconds)
+    telemetry.count_fallback(FallbackCause.TIMEOUT)
+    telemetry.show_health(healthy=True, memory_bytes=123)
+    request = ExportMetricsServiceRequest.FromString(export(telemetry.registry, {"service.name": "x"}, 2000.0, 1000.0))
+    assert request.resource_metrics[0].resource.attributes[0].value.string_value == "x"
+    got: dict[tuple[str, tuple[tuple[str, str], ...]], float] = {}
+    for metric in request.resource_metrics[0].scope_metrics[0].metrics:
+        for point in metric.histogram.data_points:
+            labels = {each.key: each.value.string_value for each in point.attributes}
+            assert point.start_time_unix_nano == 1000 * 10**9
+            total = 0
+            bounds = [*(f"{bound:g}" for bound in point.explicit_bounds), "+Inf"]
+            for bound, count in zip(bounds, point.bucket_counts, strict=True):
+                total += count
+                le = bound if "." in bound or bound == "+Inf" else f"{bound}.0"
+                got[f"{metric.name}_bucket", tuple(sorted({**labels, "le": le}.items()))] = total
+            got[f"{metric.name}_count", tuple(sorted(labels.items()))] = point.count
+            got[f"{metric.name}_sum", tuple(sorted(labels.items()))] = point.sum
+        for number in [*metric.sum.data_points, *metric.gauge.data_points]:
+            name = f"{metric.name}_total" if metric.HasField("sum") else metric.name
+            labels = {each.key: each.value.string_value for each in number.attributes}
+            got[name, tuple(sorted(labels.items()))] = number.as_double
+            assert number.time_unix_nano == 2000 * 10**9
+    assert got == samples(telemetry.registry)
