@@ -143,6 +143,10 @@ class StepStatus(Model):
     """Highest hash of its own cohort."""
     approximate: bool = False
     """Whether the cut-off is a share of all hashes, because there are too many devices to count them exactly."""
+    treated: Total = 0
+    """Devices of its stratum that were meant to run the candidate when it started; a comparison keeps to these numbers."""
+    control: Total = 0
+    """Devices of its stratum that stayed on stable then."""
     devices: DeviceCounts = DeviceCounts()
     """Its devices."""
 

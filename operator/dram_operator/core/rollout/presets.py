@@ -30,6 +30,9 @@ VALUES = (
 """What a query may be as a whole: an expression whose value is one moment's."""
 
 
+SERVED = 'served_by="device"'
+
+
 class QueryInvalid(ValueError):
     """A query that cannot be asked; the message says what is wrong with it, for people."""
 
@@ -50,6 +53,8 @@ class Recipe:
     each: str
     """One figure a device, for the comparison with control."""
     lower_is_worse: bool = False
+    served: str = SERVED
+    """Which requests are the samples."""
 
 
 @dataclass(frozen=True)
@@ -74,7 +79,7 @@ class Queries:
     selectors: int
     """How many series `newest` has to return: one that is missing means that `value` rests on nothing."""
     samples: str
-    """Requests that the arm's devices served themselves."""
+    """How many requests of the arm the figure can rest on: those that the device served, but for the fallback ratio."""
 
 
 def _of_arm(expression: str) -> str:
@@ -109,14 +114,12 @@ def _gauge(name: str, over_arm: str, *, lower_is_worse: bool = False) -> Recipe:
     )
 
 
-SERVED = 'served_by="device"'
-SAMPLES = f"sum({_of_arm(_requests(SERVED, function='increase'))})"
 RECIPES: Mapping[Preset, Recipe] = {
     Preset.LATENCY_P50: _latency(0.5),
     Preset.LATENCY_P95: _latency(0.95),
     Preset.LATENCY_P99: _latency(0.99),
     Preset.ERROR_RATIO: _ratio('served_by="device", outcome="error"', SERVED),
-    Preset.FALLBACK_RATIO: _ratio('served_by="cloud"', ""),
+    Preset.FALLBACK_RATIO: replace(_ratio('served_by="cloud"', ""), served=""),
     Preset.GOLDEN_RATIO: _gauge("dram_device_golden_pass_ratio", "avg", lower_is_worse=True),
     Preset.MEMORY_BYTES: _gauge("dram_device_memory_bytes", "max"),
 }
@@ -125,10 +128,10 @@ RECIPES: Mapping[Preset, Recipe] = {
 def preset_queries(preset: Preset, context: Context, *, each_device: bool = False) -> Queries:
     """The queries of a preset: one figure for the arm, or one a device."""
     recipe = RECIPES[preset]
-    return own_queries(recipe.each if each_device else recipe.one, context)
+    return own_queries(recipe.each if each_device else recipe.one, context, served=recipe.served)
 
 
-def own_queries(query: str, context: Context) -> Queries:
+def own_queries(query: str, context: Context, *, served: str = SERVED) -> Queries:
     """The queries of a user's metric; raises QueryInvalid."""
     value = _text(_parse(query, context), context)
     selectors = list(dict.fromkeys(_selectors(promql.parse(value))))
@@ -138,8 +141,9 @@ def own_queries(query: str, context: Context) -> Queries:
         f'label_replace(max(timestamp({selector})), "selector", "{number}", "", "")'
         for number, selector in enumerate(selectors)
     )
-    served = replace(context, window_seconds=max(context.window_seconds, context.step_seconds))
-    return Queries(value, newest, len(selectors), _text(_parse(SAMPLES, served), served))
+    so_far = replace(context, window_seconds=max(context.window_seconds, context.step_seconds))
+    requests = f"sum({_of_arm(_requests(served, function='increase'))})"
+    return Queries(value, newest, len(selectors), _text(_parse(requests, so_far), so_far))
 
 
 def lint(query: str) -> None:

@@ -11,7 +11,7 @@ IEEE Transactions on Information Theory 70 (2024). Devices, not requests, are wh
 
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
-from math import log, sqrt
+from math import exp, log, sqrt
 from statistics import fmean, pvariance, quantiles
 
 BETS = (1.0, 0.5, 0.25, 0.125, 0.0625)
@@ -56,7 +56,7 @@ class Question:
     treated_share: float
     """Part of the devices that the step treats, in (0, 1); it decides how many devices are matched with one."""
     margin: float
-    """Above the limit by this much is what must not be overlooked; in the metric's unit, above 0."""
+    """How far above the limit the upper bound may still be; in the metric's unit."""
     limit: float = 0.0
     """How much worse than control is still good."""
     lower_is_worse: bool = False
@@ -75,6 +75,8 @@ class Comparison:
     """The lower bound was above the limit, at this look or before."""
     passed: bool
     """The upper bound is below limit + margin, and nothing breached."""
+    evidence: float | None = None
+    """Natural logarithm of the largest capital that was made of betting against the limit."""
 
 
 @dataclass(frozen=True)
@@ -113,6 +115,7 @@ def compare(readings: Iterable[Reading], question: Question) -> Comparison:
         pairs=len(pairs),
         breached=breached,
         passed=not breached and _outgrows(mirrored, _middle(-enough), question.alpha),
+        evidence=_evidence(pairs, _middle(limit)),
     )
 
 
@@ -155,7 +158,7 @@ def scale_of(values: Sequence[float], worst: float) -> Scale:
     `worst` is the difference that must not be overlooked: limit + margin.
     """
     deciles = quantiles(values, n=10, method="inclusive")
-    spread = max(deciles[-1] - deciles[0], MARGINS_IN_SCALE * worst)
+    spread = max(deciles[-1] - deciles[0], MARGINS_IN_SCALE * worst, abs(deciles[-1]) / 1000, 1e-9)
     low, high = deciles[0] - spread, deciles[-1] + spread
     if min(values) >= 0:
         return Scale(max(low, 0.0), high)
@@ -192,6 +195,16 @@ def _outgrows(pairs: Sequence[float], mean: float, alpha: float) -> bool:
         if sum(capital) >= enough:
             return True
     return False
+
+
+def _evidence(pairs: Sequence[float], mean: float) -> float:
+    logs, best = [0.0] * len(BETS), 0.0
+    for pair in pairs:
+        gain = pair / mean - 1
+        logs = [one + log(max(1 + bet * gain, 1e-12)) for one, bet in zip(logs, BETS, strict=True)]
+        top = max(logs)
+        best = max(best, top + log(sum(exp(one - top) for one in logs) / len(BETS)))
+    return best
 
 
 def _bound(pairs: Sequence[float], alpha: float) -> float:

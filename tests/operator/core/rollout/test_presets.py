@@ -110,6 +110,11 @@ async def test_requests_that_the_cloud_answered_are_not_samples(client: Promethe
     assert counted == [pytest.approx(240), pytest.approx(480), pytest.approx(960)]
 
 
+async def test_the_fallback_ratio_rests_on_all_requests(client: Prometheus) -> None:
+    look = await client.look(preset_queries(Preset.FALLBACK_RATIO, TREATED), NOW)
+    assert look.support == pytest.approx(480)
+
+
 @pytest.mark.parametrize("query", QUERIES)
 async def test_a_users_query_means_the_same_within_its_channel(client: Prometheus, query: str) -> None:
     found = own_queries(query, TREATED)
@@ -129,7 +134,7 @@ def selectors_outside(query: str) -> list[str]:
             if ("channel", True, CHANNEL) not in pairs:
                 found.append(str(node))
 
-    promql_parser.walk(promql_parser.parse(query), pre_visit=visit)  # type: ignore[arg-type]
+    promql_parser.walk(promql_parser.parse(query), pre_visit=visit)
     return found
 
 
@@ -155,7 +160,9 @@ def test_placeholders_are_filled_in() -> None:
 def test_a_channel_cannot_break_out_of_its_matcher() -> None:
     found = own_queries("foo", Context('tv"} or bar{a="', 1, 60))
     assert found.selectors == 1
-    assert promql_parser.parse(found.value).matchers.matchers[0].value == 'tv"} or bar{a="'
+    selector = promql_parser.parse(found.value)
+    assert isinstance(selector, promql_parser.VectorSelector)
+    assert selector.matchers.matchers[0].value == 'tv"} or bar{a="'
 
 
 @pytest.mark.parametrize(

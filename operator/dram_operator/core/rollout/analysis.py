@@ -1,0 +1,299 @@
+"""The metrics of a step: from what was measured to what status says, and what the rollout is told."""
+
+from collections.abc import Iterable
+from dataclasses import dataclass, replace
+from datetime import datetime, timedelta
+from math import isfinite
+
+from dram_operator.api.quantity import quantity
+from dram_operator.api.rollout_analysis import Analysis, Metric, Preset
+from dram_operator.api.rollout_status import MetricStatus, StepState
+from dram_operator.core.rollout.answers import Trouble
+from dram_operator.core.rollout.cohort import Arms
+from dram_operator.core.rollout.course import Course
+from dram_operator.core.rollout.observed import Measured
+from dram_operator.core.rollout.presets import RECIPES
+from dram_operator.core.rollout.sequential import (
+    Comparison,
+    Question,
+    Reading,
+    compare,
+    group_sizes,
+    share,
+    smallest_effect,
+)
+from dram_operator.core.rollout.verdicts import (
+    Bounds,
+    Exposure,
+    Limits,
+    Look,
+    MissingData,
+    Outcome,
+    Ruling,
+    Tally,
+    Verdict,
+    judge_bounds,
+    judge_comparison,
+    readings_of,
+    rule,
+    tallied,
+)
+from dram_operator.core.times import parse_time, stamp
+
+DEFAULT_FALLBACK = Metric(name="fallback-ratio", preset=Preset.FALLBACK_RATIO, max="200m")
+"""A gate also where nobody asked for it: the cloud must not hide a device that does not serve."""
+EXPOSURE_INTERVALS = 5
+"""How long a device is looked at before it gives its value to a comparison."""
+WINDOW_INTERVALS = 2
+SHORTEST_WINDOW_SECONDS = 60
+"""A rate needs at least two scrapes."""
+
+
+@dataclass(frozen=True)
+class Judged:
+    """What the metrics say together."""
+
+    metrics: tuple[MetricStatus, ...]
+    rollback: tuple[str, str] | None = None
+    """The first metric that wants the candidate withdrawn, and why."""
+    pause: tuple[MetricStatus, str] | None = None
+    """The first metric that wants people to look, and why."""
+    waiting: str = ""
+    """The first metric that has not passed; empty when all have."""
+    too_small: tuple[str, ...] | None = None
+    """What comparisons cannot see although they should; None when none of them was looked at."""
+
+
+def metrics_of(analysis: Analysis) -> tuple[Metric, ...]:
+    """The metrics in force, with the fallback ratio that is always one."""
+    known = any(metric.preset is Preset.FALLBACK_RATIO for metric in analysis.metrics)
+    taken = any(metric.name == DEFAULT_FALLBACK.name for metric in analysis.metrics)
+    return analysis.metrics if known or taken else (*analysis.metrics, DEFAULT_FALLBACK)
+
+
+def window_seconds(analysis: Analysis) -> int:
+    """The time that one look at a metric with limits speaks of."""
+    return max(SHORTEST_WINDOW_SECONDS, WINDOW_INTERVALS * analysis.interval_seconds)
+
+
+def exposure_seconds(analysis: Analysis) -> int:
+    """The length of the windows of a comparison; the first one starts with the step."""
+    return EXPOSURE_INTERVALS * analysis.interval_seconds
+
+
+def judge(course: Course, *, bake_is_over: bool) -> Judged:
+    """Take in what was measured since the last look, and rule on every metric."""
+    known = {metric.name: metric for metric in course.status.analysis}
+    arms = course.arms()
+    found, rulings = list[MetricStatus](), list[tuple[MetricStatus, Ruling]]()
+    too_small: list[str] | None = None
+    for metric in metrics_of(course.spec.analysis):
+        old = known.get(metric.name)
+        measured = _newest(course, metric, old)
+        status = old
+        if measured:
+            status, small = _look(course, metric, old, measured, arms, bake_is_over)
+            if metric.compare_to:
+                too_small = [*(too_small or ()), *([small] if small else ())]
+        if status:
+            found.append(status)
+        if not metric.dry_run:
+            rulings.append(_ruling(course, metric, status))
+    return _together(found, rulings, too_small)
+
+
+def _together(
+    found: list[MetricStatus], rulings: list[tuple[MetricStatus, Ruling]], too_small: list[str] | None
+) -> Judged:
+    def first(verdict: Verdict) -> tuple[MetricStatus, Ruling] | None:
+        return next((one for one in rulings if one[1].verdict is verdict), None)
+
+    back, pause = first(Verdict.ROLL_BACK), first(Verdict.PAUSE)
+    waiting = first(Verdict.WAIT) or pause or back
+    return Judged(
+        tuple(found),
+        (back[0].name, f"{back[0].name}: {back[0].message or back[1].message} ({back[1].message})") if back else None,
+        (pause[0], f"{pause[0].name}: {pause[1].message}") if pause else None,
+        f"{waiting[0].name}: {waiting[0].message or 'not measured yet'}" if waiting else "",
+        None if too_small is None else tuple(too_small),
+    )
+
+
+def _newest(course: Course, metric: Metric, old: MetricStatus | None) -> Measured | None:
+    """The latest look that is not in status yet and belongs to this step; looks are taken in once, in any order."""
+    after = old.looked_at if old else ""
+    looks = (
+        one
+        for one in course.observed.measured
+        if one.name == metric.name and stamp(one.at) > after and stamp(one.at) >= course.step.started_at
+    )
+    return max((one for one in looks if one.at <= course.now), key=lambda one: one.at, default=None)
+
+
+def _ruling(course: Course, metric: Metric, status: MetricStatus | None) -> tuple[MetricStatus, Ruling]:
+    if status is None:
+        blank = MetricStatus(name=metric.name, verdict="Missing", looked_at=course.stamp)
+        return blank, Ruling(Verdict.WAIT)
+    ruling = rule(_tally(status), Outcome(status.verdict), _limits(metric))
+    if ruling.verdict is Verdict.GO and not course.is_fresh(parse_time(status.looked_at)):
+        return status, Ruling(Verdict.WAIT)
+    return status, ruling
+
+
+def _look(
+    course: Course, metric: Metric, old: MetricStatus | None, measured: Measured, arms: Arms, bake_is_over: bool
+) -> tuple[MetricStatus, str]:
+    if metric.compare_to is None:
+        bounds = _bounds(metric, course.spec.analysis)
+        look = judge_bounds(measured.answer, bounds, measured.at)
+        return _told(course, metric, old, measured, look, bake_is_over=bake_is_over), ""
+    return _compared(course, metric, old, measured, arms, bake_is_over)
+
+
+def _compared(
+    course: Course, metric: Metric, old: MetricStatus | None, measured: Measured, arms: Arms, bake_is_over: bool
+) -> tuple[MetricStatus, str]:
+    question = _question(course, metric)
+    if question is None:
+        look = Look(Outcome.PASS, message="no device stays on stable to compare with")
+        return _told(course, metric, old, measured, look, bake_is_over=bake_is_over), ""
+    readings, trouble = _readings(course, measured, arms)
+    comparison = compare(readings, question)
+    look = judge_comparison(comparison, trouble)
+    if metric.max is not None or metric.min is not None:
+        look = _stricter(look, judge_bounds(measured.answer, _bounds(metric, course.spec.analysis), measured.at))
+    told = _told(course, metric, old, measured, look, comparison, bake_is_over=bake_is_over)
+    wide, deep = group_sizes(question.treated_share)
+    told = told.model_copy(update={"devices": comparison.pairs * (wide + deep)})
+    return told, _too_small(course, metric, question, readings)
+
+
+def _stricter(one: Look, other: Look) -> Look:
+    """Both limits and control have a say: the worse of two looks."""
+    order = (Outcome.BREACH, Outcome.ERROR, Outcome.MISSING, Outcome.INCONCLUSIVE, Outcome.PASS)
+    worse = min(one, other, key=lambda look: order.index(look.outcome))
+    return replace(worse, support=other.support)
+
+
+def _readings(course: Course, measured: Measured, arms: Arms) -> tuple[tuple[Reading, ...], Trouble | None]:
+    """Values of all windows; only the newest window's trouble is this look's."""
+    length = exposure_seconds(course.spec.analysis)
+    start = parse_time(course.step.started_at)
+    control = {device: hashed for hashed, device in arms.control.items()}
+    found, trouble = list[Reading](), Trouble.EMPTY if not measured.windows else None
+    for window, answer in sorted(measured.windows, key=lambda one: one[0]):
+        begun = start + timedelta(seconds=window * length)
+        treated = {device: hashed for hashed, device in arms.treated.items() if _was_exposed(course, device, begun)}
+        exposure = Exposure(window, treated, control, course.spec.analysis.interval_seconds)
+        readings, trouble = readings_of(answer, exposure, begun + timedelta(seconds=length))
+        found += readings
+    return tuple(found), trouble
+
+
+def _was_exposed(course: Course, device: str, since: datetime) -> bool:
+    report = course.report(device)
+    return report is not None and report.activated_at is not None and report.activated_at <= since
+
+
+def _question(course: Course, metric: Metric) -> Question | None:
+    """What is asked of a comparison; None when nobody was left as control when the step started."""
+    treated, control = course.step.treated, course.step.control
+    if not treated or not control:
+        return None
+    compared = sum(one.compare_to is not None and not one.dry_run for one in metrics_of(course.spec.analysis))
+    steps = len(course.spec.strategy.steps)
+    return Question(
+        alpha=share(float(course.spec.analysis.alpha), max(1, compared), steps),
+        treated_share=treated / (treated + control),
+        limit=quantity(metric.margin) if metric.margin else 0.0,
+        margin=0.0,
+        lower_is_worse=_lower_is_worse(metric),
+    )
+
+
+def _lower_is_worse(metric: Metric) -> bool:
+    if metric.preset is not None:
+        return RECIPES[metric.preset].lower_is_worse
+    return metric.min is not None and metric.max is None
+
+
+def _too_small(course: Course, metric: Metric, question: Question, readings: Iterable[Reading]) -> str:
+    """What the step cannot see although the metric asks for it; empty when it sees it, or nothing is known yet."""
+    values: dict[int, float] = {}
+    for reading in sorted(readings, key=lambda one: (one.window, one.device)):
+        if not reading.treated:
+            values.setdefault(reading.device, reading.value)
+    if course.step.control and not values and not course.step.bake_started_at:
+        return ""
+    by_hash = [values[device] for device in sorted(values)]
+    seen = smallest_effect(by_hash, question, course.step.treated)
+    if seen is None:
+        return f"{metric.name}: no difference can be seen with {course.step.treated} and {course.step.control} devices"
+    if seen > question.limit:
+        return f"{metric.name}: differences beyond the margin are seen from {question.limit + seen:.4g} on"
+    return ""
+
+
+def _told(
+    course: Course,
+    metric: Metric,
+    old: MetricStatus | None,
+    measured: Measured,
+    look: Look,
+    comparison: Comparison | None = None,
+    *,
+    bake_is_over: bool,
+) -> MetricStatus:
+    limits = _limits(metric)
+    is_due = bake_is_over if look.outcome is Outcome.INCONCLUSIVE else course.step.state is not StepState.UPDATING
+    tally = tallied(_tally(old), look.outcome, limits, is_due=is_due)
+    support = look.support if look.support is not None and isfinite(look.support) else 0
+    return MetricStatus(
+        name=metric.name,
+        verdict=look.outcome.value,
+        message=look.message,
+        query=measured.query,
+        value=look.value,
+        limit=_limit(metric),
+        lower=comparison.lower if comparison else None,
+        upper=comparison.upper if comparison else None,
+        samples=min(max(int(support), 0), 1_000_000_000),
+        evidence=comparison.evidence if comparison else None,
+        looks=tally.looks,
+        failed=tally.failed,
+        inconclusive=tally.inconclusive,
+        errors=tally.errors,
+        missing=tally.missing,
+        dry_run=metric.dry_run,
+        looked_at=stamp(measured.at),
+    )
+
+
+def _limit(metric: Metric) -> float | None:
+    text = metric.margin or metric.max or metric.min
+    return quantity(text) if text else None
+
+
+def _bounds(metric: Metric, analysis: Analysis) -> Bounds:
+    return Bounds(
+        highest=quantity(metric.max) if metric.max is not None else None,
+        lowest=quantity(metric.min) if metric.min is not None else None,
+        min_samples=metric.min_samples,
+        interval_seconds=analysis.interval_seconds,
+    )
+
+
+def _limits(metric: Metric) -> Limits:
+    return Limits(
+        failure_limit=min(metric.failure_limit, metric.looks),
+        looks=metric.looks,
+        inconclusive_limit=metric.inconclusive_limit,
+        error_limit=metric.error_limit,
+        missing_data=MissingData(metric.missing_data),
+    )
+
+
+def _tally(status: MetricStatus | None) -> Tally:
+    if status is None:
+        return Tally()
+    return Tally(status.looks, status.inconclusive, status.errors, status.missing)

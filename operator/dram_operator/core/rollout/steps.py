@@ -1,0 +1,223 @@
+"""The steps of an attempt: a step passes when bake, evidence, samples and every metric say so, and never by the clock alone."""
+
+from datetime import timedelta
+
+from dram_operator.api.rollout_reasons import RolloutReason
+from dram_operator.api.rollout_spec import DEFAULT_BAKE_SECONDS
+from dram_operator.api.rollout_status import DeviceCounts, StepState, StepStatus
+from dram_operator.core.rollout import rollback
+from dram_operator.core.rollout.analysis import Judged, judge
+from dram_operator.core.rollout.attempts import complete
+from dram_operator.core.rollout.cohort import percent_of, widen
+from dram_operator.core.rollout.course import Course
+from dram_operator.core.rollout.evidence import Evidence, count_devices, weigh
+from dram_operator.core.times import parse_time
+
+WAITING_METRICS = {
+    "Breach": RolloutReason.METRIC_BREACHED,
+    "Inconclusive": RolloutReason.METRIC_INCONCLUSIVE,
+    "Error": RolloutReason.METRIC_ERROR,
+    "Missing": RolloutReason.METRIC_MISSING,
+}
+
+
+def go_on(course: Course) -> Judged | None:
+    """Look at the step at work in every state of it; withdraw the candidate, or move on."""
+    if course.status.step is None:
+        _start(course, 0)
+        return None
+    if course.planned.cohort is None and course.step.index == 0:
+        return _move(course, Judged(()), None)
+    evidence = _count(course)
+    judged = judge(course, bake_is_over=_bake_is_over(course))
+    course.update(analysis=judged.metrics, gate=_gate(judged))
+    breach = _breach(course, judged, evidence)
+    if breach and course.spec.rollback.automatic:
+        rollback.start(course, *breach)
+        return judged
+    if breach:
+        _ask(course, *breach, warning=True)
+        return judged
+    return _move(course, judged, evidence)
+
+
+def _count(course: Course) -> Evidence:
+    """Device counts are kept as they were while nobody can tell, and then prove nothing."""
+    if course.observed.reports is None or course.observed.inventory is None:
+        return weigh(DeviceCounts(), course.spec.strategy.min_devices)
+    counts = count_devices(course.views(), course.expectation(), course.now)
+    course.update_step(devices=counts)
+    return weigh(counts, course.spec.strategy.min_devices)
+
+
+def _breach(course: Course, judged: Judged, evidence: Evidence) -> tuple[RolloutReason, str] | None:
+    if judged.rollback:
+        return RolloutReason.METRIC_BREACHED, judged.rollback[1]
+    if evidence.too_many_failed:
+        devices = course.step.devices
+        return RolloutReason.DEVICES_FAILED, f"{devices.failed} of {devices.expected} devices failed"
+    if course.spec.strategy.on_step_deadline == "Rollback" and _is_late(course):
+        return RolloutReason.STEP_DEADLINE_EXCEEDED, _late(course)
+    return None
+
+
+def _move(course: Course, judged: Judged, evidence: Evidence | None) -> Judged:
+    _clock(course)
+    if course.step.state is StepState.UPDATING and evidence and evidence.enough:
+        course.update_step(state=StepState.BAKING, bake_started_at=course.stamp)
+        course.tell(
+            RolloutReason.BAKING, f"step {course.step.shown}: its devices are watched for {_bake_seconds(course)} s"
+        )
+    if course.step.state in (StepState.UPDATING, StepState.BAKING):
+        _weigh(course, judged, evidence)
+    if course.step.state is StepState.AWAITING_APPROVAL:
+        course.wait(
+            RolloutReason.AWAITING_APPROVAL, f"step {course.step.shown}: `kubectl dram rollout approve` goes on"
+        )
+    if course.step.state is StepState.PASSED and course.may_move():
+        _next(course)
+    return judged
+
+
+def _weigh(course: Course, judged: Judged, evidence: Evidence | None) -> None:
+    """Whether a step that is at work has passed, has to be shown to people, or goes on."""
+    if judged.pause:
+        metric, why = judged.pause
+        _ask(course, WAITING_METRICS.get(metric.verdict, RolloutReason.AWAITING_APPROVAL), why)
+    elif _is_late(course):
+        _ask(course, RolloutReason.STEP_DEADLINE_EXCEEDED, _late(course), warning=True)
+    elif course.step.state is StepState.UPDATING:
+        devices = course.step.devices
+        reason = RolloutReason.PROGRESSING if devices.expected else RolloutReason.NO_DEVICES
+        course.wait(reason, f"step {course.step.shown}: {devices.healthy} of {devices.expected} devices are well")
+    elif not _bake_is_over(course):
+        watching = course.step.index == len(course.spec.strategy.steps) - 1
+        until = parse_time(course.step.bake_started_at or course.stamp) + timedelta(seconds=_bake_seconds(course))
+        course.wait(RolloutReason.WATCHING if watching else RolloutReason.BAKING, f"step {course.step.shown}", until)
+    elif evidence is None or not evidence.enough:
+        needed = evidence.needed if evidence else 0
+        devices = course.step.devices
+        message = f"step {course.step.shown}: {devices.healthy} of the {max(needed, 1)} devices needed are well"
+        course.wait(RolloutReason.AWAITING_EVIDENCE, message)
+    elif judged.waiting:
+        course.wait(RolloutReason.AWAITING_EVIDENCE, judged.waiting)
+    elif evidence.needs_approval and not course.step.approved_by:
+        _ask(course, RolloutReason.AWAITING_APPROVAL, f"it has fewer devices than {course.spec.strategy.min_devices}")
+    else:
+        _pass(course)
+
+
+def _pass(course: Course) -> None:
+    course.update_step(state=StepState.PASSED)
+    course.tell(
+        RolloutReason.STEP_PASSED, f"step {course.step.shown} passed with {course.step.devices.healthy} devices"
+    )
+
+
+def approve(course: Course, who: str) -> None:
+    """A person lets the step go on."""
+    course.update_step(state=StepState.PASSED, approved_by=who)
+    course.tell(RolloutReason.APPROVED, f"step {course.step.shown} was approved by {who}")
+
+
+def _ask(course: Course, reason: RolloutReason, message: str, *, warning: bool = False) -> None:
+    """Stop until a person has looked."""
+    course.wait(reason, message)
+    if course.step.state is not StepState.AWAITING_APPROVAL:
+        course.update_step(state=StepState.AWAITING_APPROVAL)
+        course.tell(reason, f"step {course.step.shown} waits for a person: {message}", warning=warning)
+
+
+def _next(course: Course) -> None:
+    index = course.step.index + 1
+    if index < len(course.spec.strategy.steps):
+        _start(course, index)
+        return
+    complete(course, RolloutReason.COMPLETED, f"{course.candidate.name} is stable")
+
+
+def _start(course: Course, index: int) -> None:
+    if not course.may_move():
+        return
+    if course.observed.inventory is None:
+        course.wait(RolloutReason.INVENTORY_UNAVAILABLE, "the list of devices cannot be read")
+        return
+    step = course.spec.strategy.steps[index]
+    if step.cohort is None:
+        before = course.status.step or _blank(course, index)
+        kept = {name: getattr(before, name) for name in ("percent", "devices", "treated", "control", "cutoff")}
+        course.update(step=_blank(course, index).model_copy(update=kept))
+        _ask(course, RolloutReason.AWAITING_APPROVAL, "it is a pause")
+        return
+    widened = widen(course.status.reach, step.cohort, course.fleet(), course.salt())
+    course.update(reach=widened.reach)
+    begin_again(course, index, cutoff=widened.cutoff, approximate=widened.approximate)
+    told = f"step {course.step.shown}: {course.step.treated} devices are meant to run {course.candidate.name}"
+    course.tell(RolloutReason.STEP_STARTED, told)
+    course.wait(RolloutReason.PROGRESSING, told)
+
+
+def begin_again(course: Course, index: int, *, cutoff: str | None = None, approximate: bool = False) -> None:
+    """Watch a step's devices from now on; the reach is as it is."""
+    course.update(step=_blank(course, index), analysis=(), gate="Waiting")
+    arms = course.arms()
+    course.update_step(
+        percent=percent_of(course.status.reach, course.fleet()),
+        cutoff=cutoff,
+        approximate=approximate,
+        treated=len(arms.treated),
+        control=len(arms.control),
+        active_since=course.stamp,
+        devices=count_devices(course.views(), course.expectation(), course.now),
+    )
+
+
+def _blank(course: Course, index: int) -> StepStatus:
+    shown = f"{index + 1}/{len(course.spec.strategy.steps)}"
+    return StepStatus(index=index, shown=shown, state=StepState.UPDATING, started_at=course.stamp)
+
+
+def _bake_seconds(course: Course) -> int:
+    asked = course.planned.bake_seconds
+    return DEFAULT_BAKE_SECONDS if asked is None else asked
+
+
+def _bake_is_over(course: Course) -> bool:
+    begun = course.step.bake_started_at
+    return begun is not None and course.since(begun) >= _bake_seconds(course)
+
+
+def _clock(course: Course) -> None:
+    """Run the deadline's clock while the step could move: not while it bakes, waits for people, or for a window."""
+    working = course.step.state is StepState.UPDATING or (
+        course.step.state is StepState.BAKING and _bake_is_over(course)
+    )
+    waits, runs = course.waits_for, working and course.may_move()
+    course.waits_for = waits
+    if runs and course.step.active_since is None:
+        course.update_step(active_since=course.stamp)
+    elif not runs and course.step.active_since is not None:
+        course.update_step(active_seconds=_active_seconds(course), active_since=None)
+    if runs:
+        left = course.spec.strategy.step_deadline_seconds - _active_seconds(course)
+        course.wakeups.append(course.now + timedelta(seconds=max(left, 0)))
+
+
+def _active_seconds(course: Course) -> int:
+    since = course.step.active_since
+    return course.step.active_seconds + (int(course.since(since)) if since else 0)
+
+
+def _is_late(course: Course) -> bool:
+    return _active_seconds(course) >= course.spec.strategy.step_deadline_seconds
+
+
+def _late(course: Course) -> str:
+    devices, limit = course.step.devices, course.spec.strategy.step_deadline_seconds
+    return f"step {course.step.shown} took {limit} s with {devices.healthy} of {devices.expected} devices well"
+
+
+def _gate(judged: Judged) -> str:
+    if judged.rollback:
+        return judged.rollback[0]
+    return "Waiting" if judged.waiting else "Pass"
