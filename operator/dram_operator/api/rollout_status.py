@@ -107,12 +107,18 @@ class Cutoff(Model):
     """Labels that a device needs; empty takes every device."""
 
 
+NAMED = 300
+"""Devices that a rollout can name one by one."""
+CUTOFFS = 16
+"""Selectors that a rollout can use."""
+
+
 class Reach(Model):
     """Which devices are meant to run the candidate: as signed, and only ever wider within an attempt."""
 
-    named: Annotated[tuple[HashHex, ...], Field(max_length=300)] = ()
+    named: Annotated[tuple[HashHex, ...], Field(max_length=NAMED)] = ()
     """Devices named one by one, as hashes."""
-    cutoffs: Annotated[tuple[Cutoff, ...], Field(max_length=16)] = ()
+    cutoffs: Annotated[tuple[Cutoff, ...], Field(max_length=CUTOFFS)] = ()
     """Cut-offs, one a selector."""
     control: Control | None = None
     """The hold-back."""

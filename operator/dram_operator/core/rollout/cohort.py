@@ -15,7 +15,7 @@ from math import ceil
 from dram_agent.cohort import device_hash, hash_hex
 from dram_agent.document import Control
 from dram_operator.api.rollout_spec import StepCohort
-from dram_operator.api.rollout_status import Cutoff, Reach
+from dram_operator.api.rollout_status import CUTOFFS, NAMED, Cutoff, Reach
 from dram_operator.core.rollout.inventory import Fleet
 
 EXACT_DEVICES = 10_000
@@ -66,8 +66,11 @@ def hold_back(percent: str, fleet: Fleet) -> Control | None:
 
 
 def widen(reach: Reach, cohort: StepCohort, fleet: Fleet, salt: str) -> Widened:
-    """The reach after a step: all that earlier steps had, and the step's own devices."""
-    named = tuple(dict.fromkeys((*reach.named, *_named(cohort, salt))))
+    """The reach after a step: all that earlier steps had, and the step's own devices.
+
+    A spec stays within the bounds of a status; edits during an attempt may not, and what they add beyond is left out.
+    """
+    named = tuple(dict.fromkeys((*reach.named, *_named(cohort, salt))))[:NAMED]
     before = reach.model_copy(update={"named": named})
     if cohort.percent is None:
         return Widened(before, None, approximate=False)
@@ -83,6 +86,8 @@ def widen(reach: Reach, cohort: StepCohort, fleet: Fleet, salt: str) -> Widened:
         return Widened(before, None, approximate=False)
     cutoff = max(cutoff, _cutoff_for(labels, before))
     others = tuple(one for one in before.cutoffs if one.match_labels != labels)
+    if len(others) == CUTOFFS:
+        return Widened(before, None, approximate=False)
     mine = Cutoff(cutoff=hash_hex(cutoff), match_labels=labels)
     return Widened(before.model_copy(update={"cutoffs": (*others, mine)}), mine.cutoff, approximate)
 

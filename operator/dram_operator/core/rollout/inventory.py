@@ -15,7 +15,7 @@ from dram_agent.document import LabelName, LabelValue
 from dram_workers.model import Model
 
 LABEL_PREFIX = "label_"
-"""`dram_device_info` carries the owner's labels under this prefix, the id as `device` and the class as `class`."""
+"""`dram_device_info` carries the owner's labels under this prefix, the id as `device`, the class as `device_class`."""
 
 
 class InventoryError(ValueError):
@@ -124,7 +124,7 @@ def _parsed(number: int, line: str) -> _Line:
 
 def _of_series(labels: Mapping[str, str], seen: datetime) -> Device:
     own = {name.removeprefix(LABEL_PREFIX): value for name, value in labels.items() if name.startswith(LABEL_PREFIX)}
-    return Device(labels.get("device", ""), own, labels.get("class") or None, seen)
+    return Device(labels.get("device", ""), own, labels.get("device_class") or None, seen)
 
 
 def _in_order(devices: Iterable[Device]) -> Inventory:

@@ -13,9 +13,6 @@ from cronsim import CronSim, CronSimError
 
 from dram_operator.api.rollout_spec import Window
 
-_CLOCK_CHANGE = timedelta(hours=3)
-"""More than any clock is ever moved at once."""
-
 
 class WindowInvalid(ValueError):
     """A schedule or time zone that does not exist; the message says which."""
@@ -40,7 +37,7 @@ def opening(windows: Iterable[Window], now: datetime) -> Opening:
 def _opening(window: Window, now: datetime) -> Opening:
     lasts = timedelta(seconds=window.duration_seconds)
     # Every schedule that CronSim takes has a start within its horizon of fifty years.
-    start = next(start for start in _starts(window, now - lasts - _CLOCK_CHANGE) if start + lasts > now)
+    start = next(start for start in _starts(window, now - lasts) if start + lasts > now)
     return Opening(start <= now, start + lasts if start <= now else start)
 
 

@@ -153,6 +153,12 @@ def test_a_ring_is_counted_by_itself() -> None:
     assert seen_by_devices(tenth.reach, fleet) == seen_by_devices(ring.reach, fleet) | set(queue[:9])
 
 
+def test_a_share_is_of_the_devices_that_are_not_held_back() -> None:
+    fleet = a_fleet(100)
+    [tenth] = walk(fleet, percent("10%"), control=hold_back("50%", fleet))
+    assert len(seen_by_devices(tenth.reach, fleet)) == 5
+
+
 def test_a_ring_of_nobody_adds_nobody() -> None:
     [widened] = walk(a_fleet(10), percent("50%", {"ring": "none"}))
     assert (widened.reach, widened.cutoff) == (Reach(), None)
@@ -173,6 +179,15 @@ def test_one_that_was_named_does_not_count_as_new_again() -> None:
     named = StepCohort(device_ids=(hash_hex(fleet.hashes[0]), hash_hex(fleet.hashes[1])))
     [_, widened] = walk(fleet, named, percent("10%"))
     assert seen_by_devices(widened.reach, fleet) == set(fleet.hashes[:3])
+
+
+def test_edits_during_an_attempt_cannot_make_the_reach_larger_than_a_status_may_be() -> None:
+    fleet = a_fleet(20, lambda index: {"ring": str(index)})
+    names = [StepCohort(device_ids=tuple(f"{step:08x}{index:08x}" for index in range(200))) for step in range(2)]
+    rings = [percent("100%", {"ring": str(index)}) for index in range(20)]
+    last = walk(fleet, *names, *rings)[-1]
+    assert (len(last.reach.named), len(last.reach.cutoffs), last.cutoff) == (300, 16, None)
+    assert Reach.model_validate(last.reach.model_dump()) == last.reach
 
 
 def test_a_device_that_joins_late_belongs_to_the_last_step() -> None:

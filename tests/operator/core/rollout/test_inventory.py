@@ -26,7 +26,14 @@ def a_line(**device: object) -> str:
 
 
 def test_devices_are_those_that_report_with_their_labels_and_class() -> None:
-    labels = {"device": ONE, "class": "tv", "label_ring": "early", "label_site": "b1", "release": "aa", "attempt": "3"}
+    labels = {
+        "device": ONE,
+        "device_class": "tv",
+        "label_ring": "early",
+        "label_site": "b1",
+        "release": "aa",
+        "attempt": "3",
+    }
     found = inventory_of_series([(labels, NOW)])
     assert found.devices == (Device(ONE, {"ring": "early", "site": "b1"}, "tv", NOW),)
     assert found.known == 1
@@ -39,7 +46,7 @@ def test_a_device_with_several_series_counts_once_by_its_newest() -> None:
 
 
 def test_a_series_without_a_device_is_none() -> None:
-    assert inventory_of_series([({"class": "tv"}, NOW), ({"device": ""}, NOW)]) == NOTHING
+    assert inventory_of_series([({"device_class": "tv"}, NOW), ({"device": ""}, NOW)]) == NOTHING
 
 
 def test_a_file_says_which_devices_there_are_and_telemetry_when_they_were_seen() -> None:

@@ -1,8 +1,11 @@
 """When a rollout may move forward."""
 
 from datetime import UTC, datetime, timedelta
+from itertools import takewhile
+from zoneinfo import ZoneInfo
 
 import pytest
+from cronsim import CronSim
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
@@ -82,6 +85,30 @@ def test_any_open_window_is_enough_and_the_first_change_counts() -> None:
 def test_windows_that_overlap_keep_it_open() -> None:
     hourly = Window(schedule="0 * * * *", duration_seconds=5400)
     assert all(opening([hourly], at("2026-01-10T00:00") + timedelta(minutes=minute)).is_open for minute in range(600))
+
+
+CHANGES = [
+    (BERLIN, "2026-03-29"),
+    (BERLIN, "2026-10-25"),
+    ("America/New_York", "2026-03-08"),
+    ("America/New_York", "2026-11-01"),
+    ("Australia/Lord_Howe", "2026-04-04"),
+]
+
+
+@pytest.mark.parametrize(("zone", "day"), CHANGES, ids=lambda value: value)
+@pytest.mark.parametrize("schedule", ["0 2 * * *", "30 1 * * *", "45 2 * * *", "*/20 1-2 * * *", "0 * * * *"])
+@pytest.mark.parametrize("minutes", [10, 60, 150])
+def test_it_is_open_exactly_while_one_of_its_starts_lasts(zone: str, day: str, schedule: str, minutes: int) -> None:
+    lasts, midnight = timedelta(minutes=minutes), at(f"{day}T00:00")
+    every_start = CronSim(schedule, (midnight - timedelta(days=2)).astimezone(ZoneInfo(zone)))
+    known = list(
+        takewhile(lambda start: start < midnight + timedelta(days=2), (one.astimezone(UTC) for one in every_start))
+    )
+    window = Window(schedule=schedule, duration_seconds=minutes * 60, time_zone=zone)
+    for late in range(-600, 1800, 15):
+        now = midnight + timedelta(minutes=late)
+        assert opening([window], now).is_open is any(start <= now < start + lasts for start in known)
 
 
 @settings(max_examples=200, deadline=None)
