@@ -13,8 +13,8 @@ from dram_agent.document import Artifact
 from dram_agent.errors import NotServing
 from dram_agent.slots import Held, Slot, Slots
 from dram_agent.smoke import SmokeSettings, smoke_test
+from dram_agent.state import Why
 from dram_agent.telemetry import NONE, Telemetry
-from dram_agent.update import Why
 
 log = logging.getLogger(__name__)
 
