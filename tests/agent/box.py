@@ -12,8 +12,9 @@ from dram_agent.disk import Disk
 from dram_agent.document import Artifact, ChannelDocument, Cohort, Release, Requirements
 from dram_agent.errors import Cause
 from dram_agent.slots import Held, Slot, Slots
+from dram_agent.state import Why
 from dram_agent.trust import Trust
-from dram_agent.update import Device, Why
+from dram_agent.update import Device
 from dram_agent.web import Web, WebSettings
 from tests.agent.site import Site
 from tests.operator.adapters.releases.installation import Installation

@@ -99,7 +99,7 @@ def running(settings: dict[str, Any], tmp_path: Path) -> Iterator[Running]:
 def test_a_release_and_its_rollback_on_a_real_device(fleet: Fleet, running: Running, tiny_gguf: Path) -> None:
     body = tiny_gguf.read_bytes()
     stable, candidate = fleet.release(model=body, note=b"1"), fleet.release(model=body, note=b"2")
-    quick = {"poll_seconds": 1, "active_poll_seconds": 1, "backoff_seconds": 1}
+    quick: dict[str, Any] = {"poll_seconds": 1, "active_poll_seconds": 1, "backoff_seconds": 1}
     fleet.publish(stable, **quick)
     running.until_served(stable.digest)
     answer = urllib3.request("POST", f"http://{running.settings['listen']}/v1/chat/completions", json=HELLO)

@@ -9,7 +9,7 @@ from pathlib import Path
 
 import pytest
 
-from dram_agent.local import LocalRuntime
+from dram_agent.local import HANG_SECONDS, LocalRuntime
 from dram_agent.serve import ServeSettings
 from dram_agent.slots import Slot
 from tests.agent.serving import (
@@ -195,8 +195,8 @@ def test_draining_has_an_end(serving: LocalRuntime) -> None:
 def test_a_process_that_dies_is_started_again_later_and_later_each_counted_before(serving: LocalRuntime) -> None:
     starts: list[int] = []
     serving.before_start = lambda: starts.append(1)
-    now = 1000.0
-    serving.wall = lambda: now
+    now = serving.monotonic()
+    serving.monotonic = lambda: now
     for pause in (1, 2, 4):
         os.kill(process(serving), signal.SIGKILL)
         until(lambda: serving._serving is None, serving)
@@ -209,6 +209,33 @@ def test_a_process_that_dies_is_started_again_later_and_later_each_counted_befor
         assert serving.is_starting()
         until(lambda: serving.healthy_since() is not None, serving)
     assert len(starts) == 3
+
+
+def test_a_process_that_hangs_is_ended_and_started_again(serving: LocalRuntime) -> None:
+    now = serving.monotonic()
+    serving.monotonic = lambda: now
+    pid = process(serving)
+    os.kill(pid, signal.SIGSTOP)
+    serving.watch()
+    assert serving.healthy_since() is None
+    now += HANG_SECONDS
+    serving.watch()
+    assert process(serving) == pid
+    now += 1
+    serving.watch()
+    assert not Path(f"/proc/{pid}").exists()
+    now += 1
+    until(lambda: serving.healthy_since() is not None, serving)
+
+
+def test_a_clock_that_is_set_makes_nobody_healthy_for_longer(serving: LocalRuntime) -> None:
+    before = serving.healthy_since()
+    assert before is not None
+    wall = serving.wall
+    serving.wall = lambda: wall() + 86_400
+    after = serving.healthy_since()
+    assert after is not None
+    assert after > before + 86_000
 
 
 def test_no_process_is_left(serving: LocalRuntime) -> None:

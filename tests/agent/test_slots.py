@@ -1,6 +1,7 @@
 """Downloads: whole or not at all, by range where they broke off, never over what is served."""
 
 import hashlib
+from collections.abc import Iterator
 
 import pytest
 
@@ -85,6 +86,21 @@ def test_a_tampered_file_never_becomes_a_slot(
     assert box.slots.held() == {}
     assert box.disk.read("slots/a/model") is None
     assert box.disk.read("slots/a/model.part") is None
+
+
+def test_an_endless_file_is_cut_off_at_its_signed_length(fleet: Fleet, box: Box, release: Release) -> None:
+    sent: list[int] = []
+
+    def endless() -> Iterator[bytes]:
+        for number in range(2000):
+            sent.append(number)
+            yield b"x" * 65536
+
+    fleet.site.answers[model_url(release)] = Answer(body=endless)
+    with pytest.raises(Refused) as caught:
+        fill(box, release)
+    assert caught.value.cause is Cause.OVERSIZED
+    assert len(sent) < 1000
 
 
 def test_a_tampered_manifest_never_becomes_a_slot(fleet: Fleet, box: Box, release: Release) -> None:

@@ -12,7 +12,7 @@ import pytest
 from dram_agent.local import LocalRuntime
 from dram_agent.slots import Slot
 from dram_agent.smoke import SmokeSettings
-from dram_agent.update import Why
+from dram_agent.state import Why
 from tests.agent.serving import A_RELEASE, ARTIFACT, held, local_runtime, sample, until
 
 

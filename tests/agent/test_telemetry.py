@@ -37,7 +37,7 @@ def named(telemetry: Telemetry, name: str) -> dict[tuple[tuple[str, str], ...], 
 
 def test_every_label_set_starts_at_zero(telemetry: Telemetry) -> None:
     telemetry.use(A)
-    zero = {
+    zero: dict[str, set[tuple[tuple[str, str], ...]]] = {
         "dram_device_requests_total": {
             (("outcome", outcome), ("release", release), ("served_by", by))
             for outcome in Outcome

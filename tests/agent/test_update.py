@@ -10,16 +10,14 @@ from hypothesis import strategies as st
 
 from dram_agent.document import Artifact, ChannelDocument, Cohort, Control, Release, Requirements
 from dram_agent.slots import Held, Slot
+from dram_agent.state import DeviceState, Failed, Why
 from dram_agent.update import (
     CRASH_LIMIT,
     NOTHING,
     SOAK_SECONDS,
     Device,
-    DeviceState,
-    Failed,
     Step,
     View,
-    Why,
     decide,
     is_treated,
     wait_seconds,

@@ -15,23 +15,9 @@ from dram_agent.disk import Disk
 from dram_agent.document import Artifact, ChannelDocument
 from dram_agent.errors import AgentError, DiskFull, Refused, Unreachable
 from dram_agent.slots import Held, Slot, Slots
+from dram_agent.state import DeviceState, Why
 from dram_agent.trust import Trust
-from dram_agent.update import (
-    Decision,
-    Device,
-    DeviceState,
-    Step,
-    View,
-    Why,
-    activated,
-    confirmed,
-    decide,
-    failed,
-    is_treated,
-    left,
-    started,
-    wait_seconds,
-)
+from dram_agent.update import Decision, Device, Step, View, decide, is_treated, wait_seconds
 from dram_workers.model import Model
 
 log = logging.getLogger(__name__)
@@ -137,7 +123,7 @@ class Updater:
 
     def count_start(self) -> None:
         """The model's process is about to be started."""
-        self._change(started)
+        self._change(DeviceState.started)
 
     def is_treated(self) -> bool:
         """Whether the device is in the treated arm."""
@@ -149,7 +135,7 @@ class Updater:
             self.disk.write(DOCUMENT, document.encode())
         self.document = document or self.document
         if now - self.state.fresh_at >= FRESH_GRAIN_SECONDS:
-            self._change(lambda state: state.model_copy(update={"fresh_at": now}))
+            self._change(lambda state: state.fresh(now))
 
     def _follow(self, *, is_fresh: bool) -> None:
         for _ in range(STEPS):
@@ -172,7 +158,7 @@ class Updater:
             case Step.RETURN | Step.STOP:
                 self._leave(decision)
             case Step.CONFIRM:
-                self._change(confirmed)
+                self._change(DeviceState.confirmed)
                 self._show(None)
             case Step.REFUSE:
                 assert decision.why is not None
@@ -195,26 +181,30 @@ class Updater:
             self._note_failure(decision, why)
         else:
             slot, now = decision.slot, self.clock.now()
-            self._change(lambda state: activated(state, slot, now))
+            self._change(lambda state: state.activated(slot, now))
             self.runtime.serve(decision.slot, held)
         self._show(None)
 
     def _leave(self, decision: Decision) -> None:
         """The state first: after a power loss in between the device boots into what it was leaving for."""
-        attempt = self._attempt()
-        if decision.why is Why.CRASH_LOOP:
-            self._change(lambda state: failed(left(state, decision), decision, attempt, Why.CRASH_LOOP))
-        else:
-            self._change(lambda state: left(state, decision))
+        self._change(lambda state: self._left(state, decision))
         if decision.slot is None:
             self.runtime.stop()
         else:
             self.runtime.serve(decision.slot, self.slots.held()[decision.slot])
         self._show(None)
 
+    def _left(self, state: DeviceState, decision: Decision) -> DeviceState:
+        """A release that crashed again and again is also remembered as one that cannot run here."""
+        after = state.left(decision.slot, decision.why)
+        if decision.why is not Why.CRASH_LOOP or decision.release is None:
+            return after
+        return after.failing(decision.release, self._attempt(), decision.why)
+
     def _note_failure(self, decision: Decision, why: Why) -> None:
-        attempt = self._attempt()
-        self._change(lambda state: failed(state, decision, attempt, why))
+        release, attempt = decision.release, self._attempt()
+        assert release is not None
+        self._change(lambda state: state.failing(release, attempt, why))
 
     def _attempt(self) -> int:
         return self.document.attempt if self.document else 0

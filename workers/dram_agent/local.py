@@ -5,6 +5,7 @@ A switch starts the new process beside the old one; the old one ends when the la
 
 import logging
 import threading
+import time
 from collections.abc import Callable
 from dataclasses import dataclass, field
 
@@ -13,13 +14,15 @@ from dram_agent.document import Artifact
 from dram_agent.errors import NotServing
 from dram_agent.slots import Held, Slot, Slots
 from dram_agent.smoke import SmokeSettings, smoke_test
+from dram_agent.state import Why
 from dram_agent.telemetry import NONE, Telemetry
-from dram_agent.update import Why
 
 log = logging.getLogger(__name__)
 
 LONGEST_PAUSE_SECONDS = 60.0
 """Between two starts of a process that keeps ending."""
+HANG_SECONDS = 30.0
+"""A process that is up but does not answer for so long is ended, and started again."""
 DRAIN_SECONDS = 120.0
 """The longest that the old process may finish its requests."""
 
@@ -32,7 +35,10 @@ class Backend:
     slot: Slot
     held: Held
     in_flight: int = 0
-    healthy_since: float | None = None
+    healthy_from: float | None = None
+    """Since when it answers, by the monotonic clock; None when it does not."""
+    unwell_since: float | None = None
+    """Since when it is up and does not answer; None while it does."""
     golden_ratio: float | None = None
     leaves_at: float | None = None
     """When it is ended even with requests; None while it is the one that serves."""
@@ -47,6 +53,7 @@ class LocalRuntime:
     smoke: SmokeSettings
     telemetry: Telemetry
     wall: Callable[[], float]
+    monotonic: Callable[[], float] = time.monotonic
     before_start: Callable[[], None] = lambda: None
     """Called before every start of the served model's process, so that it is remembered even if all goes down with it."""
     drain_seconds: float = DRAIN_SECONDS
@@ -112,7 +119,9 @@ class LocalRuntime:
 
     def healthy_since(self) -> float | None:
         with self._lock:
-            return self._serving.healthy_since if self._serving else None
+            since = self._serving.healthy_from if self._serving else None
+            # a clock that is set in between makes nobody healthy for longer
+            return None if since is None else self.wall() - (self.monotonic() - since)
 
     def is_starting(self) -> bool:
         with self._lock:
@@ -123,7 +132,7 @@ class LocalRuntime:
         """The process for one request; None when it is busy to its limit. NotServing when there is none that answers."""
         with self._lock:
             serving = self._serving
-            if serving is None or serving.healthy_since is None or not serving.child.is_alive():
+            if serving is None or serving.healthy_from is None or not serving.child.is_alive():
                 raise NotServing("no local model answers")
             if serving.in_flight >= self.runtime.parallel:
                 return None
@@ -142,7 +151,7 @@ class LocalRuntime:
             backend.child.end()
         with self._lock:
             serving = self._serving
-            if serving is None and self._wanted is not None and self.wall() >= self._starts_at:
+            if serving is None and self._wanted is not None and self.monotonic() >= self._starts_at:
                 self._start()
         if serving is None:
             return
@@ -151,14 +160,24 @@ class LocalRuntime:
             return
         ready = serving.child.is_ready()
         with self._lock:
-            if ready and serving.healthy_since is None:
-                serving.healthy_since = self.wall()
-            elif not ready:
-                serving.healthy_since = None
-            if serving.healthy_since is not None and self.wall() - serving.healthy_since > LONGEST_PAUSE_SECONDS:
+            is_hung = self._note_health(serving, ready=ready)
+        if is_hung:
+            self._lost(serving)
+
+    def _note_health(self, serving: Backend, *, ready: bool) -> bool:
+        """Note whether a process answers; True when it has not for too long."""
+        now = self.monotonic()
+        if ready:
+            serving.healthy_from, serving.unwell_since = serving.healthy_from or now, None
+            if now - serving.healthy_from > LONGEST_PAUSE_SECONDS:
                 self._ends = 0
-            if serving is self._serving:
-                self.telemetry.show_health(healthy=ready, memory_bytes=serving.child.memory_bytes())
+        else:
+            serving.healthy_from = None
+            if serving.child.url is not None:
+                serving.unwell_since = serving.unwell_since or now
+        if serving is self._serving:
+            self.telemetry.show_health(healthy=ready, memory_bytes=serving.child.memory_bytes())
+        return serving.unwell_since is not None and now - serving.unwell_since > HANG_SECONDS
 
     def _start(self) -> None:
         assert self._wanted is not None
@@ -181,20 +200,20 @@ class LocalRuntime:
                 return
             self._serving = None
             self._ends += 1
-            self._starts_at = self.wall() + min(LONGEST_PAUSE_SECONDS, 2.0 ** (self._ends - 1))
+            self._starts_at = self.monotonic() + min(LONGEST_PAUSE_SECONDS, 2.0 ** (self._ends - 1))
         self.telemetry.show_health(healthy=False, memory_bytes=None)
         log.warning("The model's process of %s is gone, %d times in a row", backend.held.release, self._ends)
 
     def _retire(self) -> None:
         if self._serving is not None:
-            self._serving.leaves_at = self.wall() + self.drain_seconds
+            self._serving.leaves_at = self.monotonic() + self.drain_seconds
             self._leaving.append(self._serving)
             self._serving = None
 
     def _drained(self) -> list[Backend]:
         """Processes that have nothing to do any more, or took too long with it."""
         with self._lock:
-            now = self.wall()
+            now = self.monotonic()
             done = [each for each in self._leaving if each.in_flight == 0 or now >= (each.leaves_at or 0)]
             self._leaving = [each for each in self._leaving if each not in done]
             return done

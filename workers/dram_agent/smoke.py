@@ -9,7 +9,7 @@ from pathlib import Path
 import urllib3
 from urllib3.exceptions import HTTPError
 
-from dram_agent.update import Why
+from dram_agent.state import Why
 from dram_workers.errors import StageError
 from dram_workers.golden import GoldenItem, read_golden
 

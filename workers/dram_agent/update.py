@@ -11,36 +11,14 @@ from enum import StrEnum
 from dram_agent.cohort import device_hash, is_member, release_for
 from dram_agent.document import Artifact, ChannelDocument, Release
 from dram_agent.slots import Held, Slot
-from dram_workers.model import Model
+from dram_agent.state import DeviceState, Why
 
 CRASH_LIMIT = 3
 """Starts of a model on trial that end without it being healthy for the soak; a reboot is one of them."""
 SOAK_SECONDS = 300.0
 """A release is no longer on trial after so long in good health."""
 JITTER = 0.2
-FAILED_KEPT = 16
 LOWEST_POLL_SECONDS = 1.0
-
-
-class Why(StrEnum):
-    """Why a device fell back or refused; the values of `dram_device_update_state`'s causes in the log and in state."""
-
-    SMOKE = "smoke"
-    """The smoke test failed."""
-    CRASH_LOOP = "crash-loop"
-    """The model's process ended again and again while on trial."""
-    DENIED = "denied"
-    """The channel says that nobody may run it."""
-    LEASE = "lease"
-    """No fresh metadata for as long as a candidate may go without."""
-    FORMAT = "format"
-    """The runtime does not read this format."""
-    MEMORY = "memory"
-    """It needs more memory than this device has."""
-    AGENT_VERSION = "agent-version"
-    """It needs a newer agent."""
-    DEVICE_CLASS = "device-class"
-    """The release has no build for this class of device."""
 
 
 class Step(StrEnum):
@@ -59,37 +37,6 @@ class Step(StrEnum):
     """The trial is over, well."""
     REFUSE = "refuse"
     """Note that this release cannot run here."""
-
-
-class Failed(Model):
-    """A release that this device will not try again in this attempt."""
-
-    release: str
-    attempt: int
-    why: Why
-
-
-class DeviceState(Model):
-    """What survives a reboot. Written whole, in one rename: that is the switch between the slots."""
-
-    active: Slot | None = None
-    """The slot that is served."""
-    previous: Slot | None = None
-    """The slot that was served before, to return to."""
-    trial_since: float | None = None
-    """When the active slot went on trial, in seconds since the epoch; null when it is not."""
-    starts: int = 0
-    """Starts of the model's process during the trial."""
-    fresh_at: float = 0.0
-    """When metadata was last fetched and valid, in seconds since the epoch."""
-    failed: tuple[Failed, ...] = ()
-    last_why: Why | None = None
-    """Why the device last fell back or refused; null once it runs what it should."""
-
-    def with_failed(self, failed: Failed) -> "DeviceState":
-        """The state that remembers one more failure; the oldest is forgotten."""
-        kept = (*(each for each in self.failed if each != failed), failed)[-FAILED_KEPT:]
-        return self.model_copy(update={"failed": kept, "last_why": failed.why})
 
 
 @dataclass(frozen=True)
@@ -204,35 +151,6 @@ def wait_seconds(view: View, failures: int, retry_after: float | None, dice: ran
     grown = min(longest, base * 2.0 ** min(failures, 30))
     spread = max(LOWEST_POLL_SECONDS, grown * dice.uniform(1 - JITTER, 1 + JITTER))
     return spread if retry_after is None else max(spread, retry_after * dice.uniform(1, 1 + JITTER))
-
-
-def activated(state: DeviceState, slot: Slot, now: float) -> DeviceState:
-    """A tested slot is served, on trial; the slot before is the one to return to."""
-    previous = state.active if state.active is not slot else state.previous
-    changes = {"active": slot, "previous": previous, "trial_since": now, "starts": 0, "last_why": None}
-    return state.model_copy(update=changes)
-
-
-def started(state: DeviceState) -> DeviceState:
-    """The model's process is being started. Counted before it runs, so that a crash of the whole device counts too."""
-    return state if state.trial_since is None else state.model_copy(update={"starts": state.starts + 1})
-
-
-def confirmed(state: DeviceState) -> DeviceState:
-    """The trial went well."""
-    return state.model_copy(update={"trial_since": None, "starts": 0, "last_why": None})
-
-
-def left(state: DeviceState, decision: Decision) -> DeviceState:
-    """The active slot is given up for another one, or for none."""
-    changes = {"active": decision.slot, "previous": None, "trial_since": None, "starts": 0}
-    return state.model_copy(update={**changes, "last_why": decision.why})
-
-
-def failed(state: DeviceState, decision: Decision, attempt: int, why: Why) -> DeviceState:
-    """A release cannot run here: it is not tried again in this attempt."""
-    assert decision.release is not None
-    return state.with_failed(Failed(release=decision.release, attempt=attempt, why=why))
 
 
 def _allowed_stable(document: ChannelDocument) -> Release | None:

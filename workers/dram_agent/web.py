@@ -43,6 +43,7 @@ class Web(FetcherInterface):
 
     def __post_init__(self) -> None:
         timeout = urllib3.Timeout(connect=self.settings.connect_seconds, read=self.settings.read_seconds)
+        # no retries, and with that no redirects: an answer from elsewhere is none
         self._pool = urllib3.PoolManager(ca_certs=self.settings.ca_file, timeout=timeout, retries=False)
 
     def url(self, path: str) -> str:
@@ -61,7 +62,7 @@ class Web(FetcherInterface):
         """Ask for a file; the body is not read yet. Unreachable without an answer, and when the server is busy."""
         try:
             answer = self._pool.request(
-                "GET", self.url(path), headers={**HEADERS, **(headers or {})}, preload_content=False, redirect=False
+                "GET", self.url(path), headers={**HEADERS, **(headers or {})}, preload_content=False
             )
         except HTTPError as error:
             raise Unreachable(f"{path}: {type(error).__name__}") from error
