@@ -11,6 +11,7 @@ from pathlib import Path
 from typing import Any, Self
 
 import psutil
+import pytest
 
 from tests.models import support_rows, write_jsonl
 from tests.operator.local.tiny import TinyJob
@@ -190,6 +191,7 @@ def test_killed_and_interrupted_it_ends_with_the_files_of_the_undisturbed_run(
     assert gguf_digests(untrained) == gguf_digests(finished)
 
 
+@pytest.mark.long
 def test_a_flipped_bit_in_the_cache_is_found_and_the_shard_written_again(again: TinyJob) -> None:
     cached = (
         again.having("spec.objective", {"teacherLogits": {"mode": "Cached", "topK": 16}})
