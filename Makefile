@@ -21,7 +21,7 @@ unexport PYTHONDONTWRITEBYTECODE
 export PYTHONPYCACHEPREFIX := $(CURDIR)/$(VENV)/bytecode
 export PATH := $(CURDIR)/$(BIN):$(PATH)
 
-.PHONY: help demo demo-test test test-statistics e2e bench study check crds docs images constraints clean
+.PHONY: help demo demo-test test train-test test-statistics e2e bench study check crds docs images constraints clean
 help: ## show the targets
 	@awk -F ':.*## ' '/^[a-z0-9-]+:.*## / {printf "  make %-12s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
 
@@ -29,7 +29,10 @@ demo: $(VENV)/.demo ## distil a small support bot here, with local processes: bu
 	@$(BIN)/dram demo $(ARGS)
 
 test: $(VENV)/.dev ## unit, property, contract, integration and worker tests; no root
-	@HF_HUB_OFFLINE=1 $(BIN)/python -m pytest -m "not e2e and not demo and not heavy" -n auto --dist loadfile --no-loadscope-reorder $(ARGS)
+	@HF_HUB_OFFLINE=1 $(BIN)/python -m pytest -m "not e2e and not demo and not long and not heavy" -n auto --dist loadfile --no-loadscope-reorder $(ARGS)
+
+train-test: $(VENV)/.dev ## the training core at length: ZeRO, offload and ranks, twenty kills, modes, memory
+	@HF_HUB_OFFLINE=1 $(BIN)/python -m pytest -m long -n auto --dist loadfile --no-loadscope-reorder $(ARGS)
 
 e2e: $(VENV)/.dev ## jobs, kills and errors on a real cluster: KUBECONFIG's, else one that it starts (root)
 	@HF_HUB_OFFLINE=1 $(BIN)/python -m pytest -m e2e $(ARGS)

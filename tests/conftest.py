@@ -13,6 +13,9 @@ LONGEST = (
     "workers/train/test_training.py",
     "integration/operator/test_lifecycle.py",
     "integration/operator/test_access.py",
+    "workers/train/test_zero.py",
+    "workers/train/test_kills.py",
+    "workers/train/test_modes.py",
 )
 """Files that take minutes go first: started last, one of them would keep a core busy while the others are idle."""
 

@@ -4,6 +4,7 @@ import json
 import shutil
 import socket
 import sys
+import threading
 from dataclasses import dataclass
 from pathlib import Path
 from types import TracebackType
@@ -49,6 +50,8 @@ class S3Server:
     def __init__(self, address: str = "127.0.0.1", *, tls: bool = False) -> None:
         self.address = address
         self._tls = tls
+        self._clients: dict[Credentials, S3Client] = {}
+        self._making = threading.Lock()
         self._ports = dict(zip(PORTS, free_ports(len(PORTS), address), strict=True))
         if tls:
             self._ports[HTTPS] = free_ports(1, address)[0]
@@ -108,7 +111,13 @@ class S3Server:
         self.processes.kill("weed")
 
     def client(self, user: Credentials = OWNER) -> S3Client:
-        """A boto3 client."""
+        """A boto3 client: threads may share one, but not make one at the same time."""
+        with self._making:
+            if user not in self._clients:
+                self._clients[user] = self._make_client(user)
+            return self._clients[user]
+
+    def _make_client(self, user: Credentials) -> S3Client:
         return boto3.client(
             "s3",
             endpoint_url=self.endpoint,

@@ -11,6 +11,7 @@ from tests.cluster.api import wait_until
 from tests.cluster.s3 import S3Server
 from tests.e2e import cluster as clusters
 from tests.e2e import installation as installations
+from tests.e2e import smollm2
 from tests.e2e.cluster import Cluster
 from tests.e2e.installation import RESTRICTED, Installation
 from tests.e2e.story import Story
@@ -60,12 +61,12 @@ def tiny_files(store: S3Server, tmp_path_factory: pytest.TempPathFactory) -> S3S
 def story(installation: Installation, tiny_files: S3Server, request: pytest.FixtureRequest) -> Iterator[Story]:
     """A DistillationJob to be, in a fresh namespace with the store's credentials."""
     name = re.sub(r"[^a-z0-9]+", "-", request.node.name.lower()).strip("-")[:50].strip("-")
-    with _a_namespace(installation, tiny_files, name) as story:
+    with a_namespace(installation, tiny_files, name) as story:
         yield story
 
 
 @contextmanager
-def _a_namespace(installation: Installation, store: S3Server, name: str) -> Iterator[Story]:
+def a_namespace(installation: Installation, store: S3Server, name: str) -> Iterator[Story]:
     """A namespace that enforces restricted pods, for as long as a block lasts; one that a killed run left goes first."""
     api = installation.api
     api.delete("Namespace", name)
@@ -80,9 +81,34 @@ def _a_namespace(installation: Installation, store: S3Server, name: str) -> Iter
 
 
 @pytest.fixture(scope="session")
-def undisturbed(installation: Installation, tiny_files: S3Server) -> Iterator[Story]:
-    """The tiny job, run without any disturbance: what every disturbed run must end in."""
-    with _a_namespace(installation, tiny_files, "undisturbed") as story:
+def undisturbed_begun(installation: Installation, tiny_files: S3Server) -> Iterator[Story]:
+    """The tiny job, applied and left alone."""
+    with a_namespace(installation, tiny_files, "undisturbed") as story:
         story.apply(job_for(story))
-        story.wait_succeeded()
         yield story
+
+
+@pytest.fixture(scope="session")
+def undisturbed(undisturbed_begun: Story) -> Story:
+    """The tiny job, run without any disturbance: what every disturbed run must end in."""
+    undisturbed_begun.wait_succeeded()
+    return undisturbed_begun
+
+
+@pytest.fixture(scope="session")
+def smollm2_begun(
+    installation: Installation, tiny_files: S3Server, tmp_path_factory: pytest.TempPathFactory
+) -> Iterator[Story]:
+    """The job with a real model, applied and left alone."""
+    with a_namespace(installation, tiny_files, "smollm2") as story:
+        story.apply(smollm2.job_for(story, tmp_path_factory.mktemp("smollm2")))
+        yield story
+
+
+@pytest.fixture(scope="session")
+def begun(request: pytest.FixtureRequest) -> None:
+    """Jobs that later tests look at work already, while those of the tests with errors wait for their deadlines."""
+    needed = {name for item in request.session.items for name in getattr(item, "fixturenames", ())}
+    for name in ("undisturbed_begun", "smollm2_begun"):
+        if name in needed:
+            request.getfixturevalue(name)

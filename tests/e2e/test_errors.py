@@ -9,6 +9,8 @@ from tests.cluster.api import Object, wait_until
 from tests.e2e.story import Story
 from tests.e2e.tiny import SMALL, job_for
 
+pytestmark = pytest.mark.usefixtures("begun")
+
 
 def one_attempt(story: Story) -> AJob:
     """The tiny job without second chances."""

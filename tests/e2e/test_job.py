@@ -51,7 +51,7 @@ def test_every_transition_has_one_event(undisturbed: Story) -> None:
     assert len(said) == len(set(said))
 
 
-def test_another_job_with_the_same_recipe_trains_nothing(undisturbed: Story) -> None:
+def test_another_job_with_the_same_recipe_trains_nothing_and_leaves_only_its_artifacts(undisturbed: Story) -> None:
     again = Story(undisturbed.api, undisturbed.s3, undisturbed.namespace, "tiny-again")
     again.apply(job_for(undisturbed))
 
@@ -59,18 +59,13 @@ def test_another_job_with_the_same_recipe_trains_nothing(undisturbed: Story) -> 
 
     cached = {stage["id"] for stage in status["stages"] if stage["result"]["cached"]}
     assert cached >= {"data", "train", "evaluate-teacher", "evaluate-student"}
+    published = again.stored("artifacts/")
+    assert any(f"/{again.name}/" in key for key in published)
+
     again.delete()
 
-
-def test_deleting_the_resource_leaves_no_child_and_keeps_the_artifacts(story: Story) -> None:
-    story.apply(job_for(story).with_training(workers=1, maxSteps=0, precision="FP32", batchTokens=512))
-    story.wait_succeeded()
-    published = story.stored("artifacts/")
-
-    story.delete()
-
-    assert published
-    assert story.stored("artifacts/") == published
+    assert again.children() == []
+    assert again.stored("artifacts/") == published
 
 
 def test_a_running_job_deleted_leaves_no_child(story: Story) -> None:

@@ -89,6 +89,7 @@ def test_the_sentence_names_every_part_with_its_size() -> None:
     assert "ZeRO" not in found.sentence(), "what takes nothing is left out"
 
 
+@pytest.mark.long
 @pytest.mark.parametrize(
     "case",
     [

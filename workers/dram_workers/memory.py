@@ -9,14 +9,15 @@ against measured trainings.
 
 from collections.abc import Mapping
 from dataclasses import dataclass, replace
+from importlib.metadata import version
 from typing import Any
 
 from dram_workers.model import Model
 
 MIB = 1024 * 1024
 FP32_BYTES = 4
-RUNTIME_BYTES = 590 * MIB
-"""A rank before it has loaded any model: Python, torch, transformers, DeepSpeed."""
+RUNTIME_BYTES = {"cpu": 590 * MIB, "cuda": 970 * MIB}
+"""A rank before it has loaded any model: Python, torch, transformers, DeepSpeed; by what torch was built for."""
 KEPT_STATES_BYTES = 1 << 30
 """The most that a rank keeps of the teacher's hidden states."""
 BUCKET_PARAMETERS = 500_000_000
@@ -138,7 +139,7 @@ def estimate(teacher: ModelSize, student: ModelSize, setup: TrainingSetup) -> Es
     """What a pod needs while it trains; all its ranks need the same."""
     certain = _states(student, setup) | {"teacher": 0 if setup.without_teacher else teacher.parameters * _width(setup)}
     expected = {
-        "runtime": RUNTIME_BYTES,
+        "runtime": RUNTIME_BYTES["cpu" if version("torch").endswith("+cpu") else "cuda"],
         **_copies(student, setup),
         "activations": _activations(student, setup),
         "attention maps": _maps(teacher, student, setup) if setup.attention_maps else 0,

@@ -206,7 +206,7 @@ class ProgressStatus(Model):
     loss: float | None = None
     """Latest training loss."""
     updated_at: Timestamp
-    """When this was reported."""
+    """When this was last brought up to date."""
 
 
 class CheckpointStatus(Model):

@@ -44,20 +44,23 @@ def with_progress(
     percent = _percent(status, report)
     old = status.progress
     stage_id = report.latest.stage if report else column
-    settled = bool(old and old.stage == stage_id and old.percent == percent)
+    step = report.latest.step if report else 0
+    # A stage that ends its reports keeps what they said.
+    told = bool(old and old.stage == stage_id and old.percent == percent and (report is None or old.step == step))
     young = bool(
         old and old.stage == stage_id and now - parse_time(old.updated_at) < timedelta(seconds=WRITE_EVERY_SECONDS)
     )
     progress = old
-    if not young and not (settled and report is None):
+    if not young and not told:
         progress = ProgressStatus(
             stage=stage_id,
-            step=report.latest.step if report else 0,
+            step=step,
             total_steps=report.latest.total_steps if report else 0,
             percent=percent,
             eta_seconds=eta_seconds(report) if report else None,
             loss=report.latest.metrics.get("loss") if report else None,
-            updated_at=stamp(report.latest_at if report else now),
+            # The time of this write, not of the report: a report may have waited for its turn.
+            updated_at=stamp(now),
         )
     update: dict[str, object] = {"stage": column, "progress": progress}
     if report and progress is not old:

@@ -15,6 +15,7 @@ from tests.cluster.api import Api, ApiError, Object
 from tests.operator.core.world import result_of
 
 POLL_SECONDS = 0.05
+AT_WORK = "status.phase!=Succeeded,status.phase!=Failed"
 
 
 @dataclass(frozen=True)
@@ -67,11 +68,10 @@ class Kubelet:
 
     def _run(self) -> None:
         while not self._stop.wait(POLL_SECONDS):
-            for pod in self.api.list("Pod", labels=JOB_LABEL):
+            for pod in self.api.list("Pod", labels=JOB_LABEL, fields=AT_WORK):
                 metadata = pod["metadata"]
-                ended = pod["status"]["phase"] in ("Succeeded", "Failed") or "deletionTimestamp" in metadata
                 # Another test's pod may only look like one of ours: it has the labels, and no Job that made it.
-                if not ended and "ownerReferences" in metadata:
+                if "deletionTimestamp" not in metadata and "ownerReferences" in metadata:
                     self._play(pod)
 
     def _play(self, pod: Object) -> None:

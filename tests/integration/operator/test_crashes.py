@@ -19,7 +19,7 @@ from tests.integration.operator.jobs import condition, outcome, tell, wait_for
 from tests.integration.operator.kubelet import WORKS, Ending, Kubelet
 from tests.integration.operator.replica import Faults, RecordingKubernetes, Replica
 
-AT_ONCE = 10
+AT_ONCE = 13
 """Replicas that crash side by side, each over a namespace of its own: most of their time is waiting."""
 UNREACHED = 8
 """So many of the last writes may be left out by a slower machine, where one visit or one Event tells of more changes."""

@@ -17,8 +17,9 @@ from tests.cluster.api import Api, wait_until
 from tests.cluster.controlplane import ControlPlane
 from tests.cluster.pki import Authority
 from tests.integration.operator.conftest import NewNamespace
+from tests.integration.operator.jobs import wait_for_stage
 from tests.integration.operator.kubelet import WORKS, Kubelet
-from tests.integration.operator.replica import Replica
+from tests.integration.operator.replica import Replica, Write
 
 HOST = "dram-operator.dram-system.svc"
 
@@ -98,6 +99,8 @@ def site(
                 api.create(a_job().named(name, namespace).manifest())
             site = Site(api, namespace, leader, standby, folder / "ca.crt")
             wait_until(lambda: _train(api, namespace) == ["Running", "Running"], "both training pods to run")
+            for name in ("bot", "other"):
+                wait_for_stage(api, namespace, name, "train", "Running")
             wait_until(standby.operator._is_ready, "the standby to know the leader")
             yield site
 
@@ -118,11 +121,11 @@ def test_many_reports_are_one_status_write(site: Site) -> None:
     token = site.token(site.pod("other"))
     assert site.post(token) == 204
     wait_until(lambda: _progress(site, "other", 30), "the first report to reach status")
-    before = [write for write in site.leader.writes if write.is_status and "/other/" in write.path]
+    before = wait_until(lambda: _written(site, "other", 30), "the write to be known here")
     for step in range(31, 61):
         assert site.post(token, a_report(step)) == 204
     wait_until(lambda: _progress(site, "other", 60), "the last report to reach status")
-    after = [write for write in site.leader.writes if write.is_status and "/other/" in write.path]
+    after = wait_until(lambda: _written(site, "other", 60), "the write to be known here")
     assert len(after) == len(before) + 1
 
 
@@ -195,6 +198,13 @@ def _train(api: Api, namespace: str) -> list[str]:
 def _progress(site: Site, job: str, step: int) -> dict[str, dict[str, object]] | None:
     status = site.api.get("DistillationJob", job, site.namespace)["status"]
     return status if status["progress"]["step"] == step else None
+
+
+def _written(site: Site, job: str, step: int) -> list[Write] | None:
+    """Status writes of a job, once that of a step is among them: the server has it before its answer is here."""
+    writes = [write for write in site.leader.writes if write.is_status and f"/{job}/" in write.path]
+    steps = [write.answer["status"].get("progress", {}).get("step") for write in writes]
+    return writes if step in steps else None
 
 
 def _key(site: Site, job: str) -> Key:

@@ -60,14 +60,17 @@ def other_tokenizer(job: TinyJob) -> TinyJob:
     return job.having("spec.student", {"uri": str(student)})
 
 
-def broken_student(job: TinyJob) -> TinyJob:
-    from safetensors.torch import load_file, save_file
+def student_with_weights_of(value: float) -> Change:
+    def change(job: TinyJob) -> TinyJob:
+        from safetensors.torch import load_file, save_file
 
-    weights = write_model(job.folder / "student", ModelShape(layers=2)) / "model.safetensors"
-    tensors = load_file(weights)
-    tensors["model.norm.weight"][0] = float("nan")
-    save_file(tensors, weights, metadata={"format": "pt"})
-    return job.having("spec.student", {"uri": str(weights.parent)})
+        weights = write_model(job.folder / "student", ModelShape(layers=2)) / "model.safetensors"
+        tensors = load_file(weights)
+        tensors["model.norm.weight"][:] = value
+        save_file(tensors, weights, metadata={"format": "pt"})
+        return job.having("spec.student", {"uri": str(weights.parent)})
+
+    return change
 
 
 ROW = '{"prompt": "What about my bill?", "completion": "Open the app."}\n'
@@ -98,7 +101,14 @@ CASES = [
         "too many layers", having("spec.student.fromTeacher.layers", 5), ("TooManyLayers", "spec.student.fromTeacher")
     ),
     Case(
-        "weights that are no numbers", broken_student, ("✗ train: LossNotFinite", "spec.student", "another checkpoint")
+        "weights that are no numbers",
+        student_with_weights_of(float("nan")),
+        ("✗ preflight-gguf-q8-0: ConversionUnproven", "output_norm.weight", "another checkpoint"),
+    ),
+    Case(
+        "logits that are no numbers",
+        student_with_weights_of(3e38),
+        ("✗ preflight-gguf-q8-0: ConversionUnproven", "logits", "another checkpoint"),
     ),
     Case(
         "a key of DeepSpeed that Dram owns",

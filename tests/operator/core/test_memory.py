@@ -6,8 +6,7 @@ from dram_operator.core.memory import training_setup
 from dram_workers.results import StageMessage
 from dram_workers.stages import PublishConfig, ResolveConfig
 from tests.builders import AJob, a_job
-from tests.operator.core.test_distillation import a_world
-from tests.operator.core.world import INSTALLATION, result_of
+from tests.operator.core.world import INSTALLATION, a_world, result_of
 
 GIB = 1024**3
 WARNING = "spec.podTemplate.resources.train.limits.memory: a training pod may use 300 MiB"

@@ -7,8 +7,7 @@ from dram_operator.core.attempts import resources_key
 from dram_workers.results import Measure
 from dram_workers.stages import StageKind
 from tests.builders import AJob, a_job
-from tests.operator.core.test_distillation import TWO, a_world, crashed
-from tests.operator.core.world import GOOD_SCORES, World
+from tests.operator.core.world import GOOD_SCORES, TWO, World, a_world, crashed
 
 FITS = (Measure(name="sizeMiB", value=80.0), Measure(name="tokensPerSecond", value=20, low=18, high=22))
 TOO_LARGE = (Measure(name="sizeMiB", value=138.4), Measure(name="tokensPerSecond", value=20, low=18, high=22))

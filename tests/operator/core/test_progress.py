@@ -52,6 +52,31 @@ def test_progress_alone_is_written_at_most_every_15_seconds() -> None:
     assert world.writes == before + 1
 
 
+def test_a_report_that_waited_for_its_turn_makes_the_next_one_wait_too() -> None:
+    world = training()
+    a_report(world, 20)
+    world.reconcile()
+    world.wait(1)
+    a_report(world, 30)
+    world.wait(14)
+    world.reconcile()
+    before = world.writes
+    world.wait(2)
+    a_report(world, 31)
+    world.reconcile()
+    assert world.writes == before
+
+
+def test_a_report_that_is_repeated_writes_nothing() -> None:
+    world = training()
+    a_report(world, 20)
+    world.reconcile()
+    before = world.writes
+    world.wait(600)
+    world.reconcile()
+    assert world.writes == before
+
+
 def test_a_report_of_an_earlier_attempt_is_ignored() -> None:
     world = training()
     a_report(world, 20, attempt=7)

@@ -5,8 +5,7 @@ import pytest
 from dram_operator.api.status import StageState
 from dram_workers.results import Measure
 from tests.builders import a_job
-from tests.operator.core.test_distillation import TWO, a_world, crashed
-from tests.operator.core.world import GOOD_SCORES, World
+from tests.operator.core.world import GOOD_SCORES, TWO, World, a_world, crashed
 
 
 class TestVariants:

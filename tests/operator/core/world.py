@@ -13,6 +13,7 @@ from dram_operator.core.observed import Attempt, AttemptView, Decision, Observed
 from dram_workers.preflight import DECISIVE
 from dram_workers.results import Measure, Output, StageMessage, StageResult
 from dram_workers.stages import StageKind
+from tests.builders import AJob, a_job
 
 START = datetime(2030, 1, 1, tzinfo=UTC)
 INSTALLATION = Installation(image="dram-worker:1")
@@ -52,6 +53,16 @@ def result_of(attempt: Attempt, measures: tuple[Measure, ...] = GOOD_SCORES, *, 
     if config.kind is StageKind.EXPORT:
         told = (Measure(name="sizeMiB", value=100.0),)
     return StageResult(key=config.key, cached=cached, outputs=outputs, measures=told)
+
+
+TWO = ("Q8_0", "Q4_K_M")
+"""Two variants."""
+
+
+def crashed(code: int = 1, **told: str) -> PodView:
+    """A pod whose container failed, with what it told."""
+    message = StageMessage(**told).model_dump_json() if told else None  # type: ignore[arg-type]
+    return PodView("pod", phase="Failed", exit_code=code, message=message, started=True)
 
 
 @dataclass
@@ -188,3 +199,8 @@ class World:
                 self.finish(view.stage)
             self.wait(5)
         raise AssertionError(f"stuck at {[stage.state for stage in self.status.stages]}")
+
+
+def a_world(job: AJob | None = None, installation: Installation = INSTALLATION) -> World:
+    """A fresh job on this installation."""
+    return World((job or a_job()).build(), installation)

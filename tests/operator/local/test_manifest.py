@@ -81,9 +81,9 @@ def test_a_file_with_two_jobs_is_refused(tmp_path: Path) -> None:
 
 
 def test_every_problem_is_told(tmp_path: Path) -> None:
-    job = a_job().having("spec.teacher.uri", ABSENT).having("spec.exports[0].gguf.type", "Q3_K")
+    job = a_job().having("spec.golden.uri", ABSENT).having("spec.exports[0].gguf.type", "Q3_K")
     with pytest.raises(ManifestInvalid) as refused:
         read_job(written(tmp_path, job))
     told = "\n".join(refused.value.problems)
-    assert "spec.teacher.uri: Required value" in told
+    assert "spec.golden.uri: Required value" in told
     assert 'Unsupported value: "Q3_K"' in told

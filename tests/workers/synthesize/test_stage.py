@@ -128,6 +128,7 @@ def test_finished_batches_are_not_written_again(tmp_path: Path, teacher: Path) -
     assert run(tmp_path, teacher, ROWS).facts == first.facts
 
 
+@pytest.mark.long
 def test_pods_write_side_by_side_what_one_writes_alone(tmp_path: Path, teacher: Path) -> None:
     """The first of two pods is killed in its second batch, which alone is written again."""
     prompts = write_jsonl(tmp_path / "prompts.jsonl", [{"prompt": f"Question {number}?"} for number in range(70)])

@@ -5,6 +5,8 @@ import os
 from pathlib import Path
 from typing import Any
 
+import pytest
+
 from dram_workers.results import Progress
 from dram_workers.store.manifest import digest_of
 from dram_workers.teach.shards import SHARD_TARGETS
@@ -19,6 +21,7 @@ def long_rows(count: int) -> list[dict[str, object]]:
     return [{"prompt": f"Question {n}?", "completion": f"{n} {text}"} for n, text in enumerate(texts)]
 
 
+@pytest.mark.long
 def test_pods_write_side_by_side_what_one_writes_alone(tmp_path: Path, tiny_teacher: Path) -> None:
     """The first of two pods is killed in its second shard, which alone is written again."""
     dataset = write_data(tmp_path, tiny_teacher, long_rows(700))

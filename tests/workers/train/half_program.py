@@ -5,7 +5,6 @@ For every ZeRO setting it prints the weights after two good steps and one that o
 
 import json
 import os
-import socket
 import sys
 from typing import Any
 
@@ -15,6 +14,7 @@ from torch import Tensor, nn
 from dram_workers.deepspeed_settings import DeepSpeedSettings
 from dram_workers.stages import TrainIdentity
 from dram_workers.train.engine import Engine, initialize_process_group
+from tests.workers.train.training import be_the_only_rank
 
 SETTINGS: dict[str, dict[str, Any]] = {
     "0": {"zeroStage": 0},
@@ -79,15 +79,7 @@ def trained(precision: str, settings: dict[str, Any], scale: float) -> dict[str,
 
 
 if __name__ == "__main__":
-    with socket.create_server(("127.0.0.1", 0)) as free:
-        port = free.getsockname()[1]
-    os.environ |= {
-        "RANK": "0",
-        "LOCAL_RANK": "0",
-        "WORLD_SIZE": "1",
-        "MASTER_ADDR": "127.0.0.1",
-        "MASTER_PORT": str(port),
-    }
+    be_the_only_rank()
     sys.stdout.write("\n" + json.dumps(main()))
     sys.stdout.flush()
     os._exit(0)

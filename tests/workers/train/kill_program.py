@@ -9,7 +9,6 @@ import os
 import random
 import select
 import signal
-import socket
 import sys
 from pathlib import Path
 
@@ -18,6 +17,7 @@ import transformers.models.llama.modeling_llama  # noqa: F401 -- loaded once for
 import dram_workers.train.stage
 from dram_workers.progress import PROGRESS_FILE
 from dram_workers.train.gang import Gang, Task
+from tests.workers.train.training import be_the_only_rank
 
 LONGEST = 5
 """Steps that an attempt is left at most."""
@@ -73,15 +73,7 @@ def ended(handle: int, reader: int) -> bool:
 
 def train(task: Task, pipe: Path) -> None:
     """The child: one rank of its own; never returns."""
-    with socket.create_server(("127.0.0.1", 0)) as free:
-        port = free.getsockname()[1]
-    os.environ |= {
-        "RANK": "0",
-        "LOCAL_RANK": "0",
-        "WORLD_SIZE": "1",
-        "MASTER_ADDR": "127.0.0.1",
-        "MASTER_PORT": str(port),
-    }
+    be_the_only_rank()
     os.environ[PROGRESS_FILE] = str(pipe)
     gang = Gang(Path(task.work) / "gang")
     gang.folder.mkdir()

@@ -90,6 +90,7 @@ def test_damage_is_found_on_the_first_read(paths: dict[str, Path], tmp_path: Pat
     assert not shard.exists()
 
 
+@pytest.mark.long
 def test_training_with_the_cache_reads_no_teacher_and_learns_the_same(paths: dict[str, Path], tmp_path: Path) -> None:
     """The teacher's folder has no weights when the cache is used."""
     constant = {"start": 1.0, "end": 1.0, "schedule": "Constant"}

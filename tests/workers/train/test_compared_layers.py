@@ -16,6 +16,8 @@ from dram_workers.train.gang import Task
 from tests.models import ModelShape, write_model
 from tests.workers.train.training import Training, write_teacher_and_dataset
 
+pytestmark = pytest.mark.long
+
 IDENTITY: dict[str, Any] = {
     "layers": None,
     "divergence": {"type": "JSD", "beta": 0.2},

@@ -12,6 +12,8 @@ import pytest
 from tests.workers.train.half_program import SETTINGS
 from tests.workers.train.training import Training, write_teacher_and_dataset
 
+pytestmark = pytest.mark.long
+
 
 @pytest.fixture(scope="module")
 def engines() -> dict[str, Any]:

@@ -16,6 +16,8 @@ from dram_workers.train.batches import Draw, Plan
 from dram_workers.train.gang import Task
 from tests.workers.train.training import Training, write_teacher_and_dataset
 
+pytestmark = pytest.mark.long
+
 KILLS = 20
 STEPS = 110
 IDENTITY: dict[str, Any] = {

@@ -20,6 +20,8 @@ from dram_workers.train.student import cut_from
 from tests.models import ModelShape, support_rows, write_jsonl, write_model, write_tokenizer
 from tests.workers.train.training import IDENTITY, Training, write_teacher_and_dataset
 
+pytestmark = pytest.mark.long
+
 HALF = {"on_policy": {"fraction": 0.5, "temperature": 1.0, "max_new_tokens": 10}, "max_steps": 3}
 TEXT = {"mode": "Sequence", "layers": None, "alpha": {"start": 0.0, "end": 0.0}, "temperature": {"start": 1, "end": 1}}
 

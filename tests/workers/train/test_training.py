@@ -110,6 +110,7 @@ def test_a_gang_survives_a_dead_rank_and_a_stop(tmp_path: Path, pair: Training, 
     assert on_one_rank.log[-1] == pytest.approx(pair.log[-1], rel=1e-5)
 
 
+@pytest.mark.long
 def test_a_stop_of_one_pod_stops_them_all_at_the_same_step(
     tmp_path: Path, pair: Training, paths: dict[str, Path]
 ) -> None:

@@ -18,6 +18,8 @@ from safetensors.torch import load_file
 from dram_workers.train.gang import Task
 from tests.workers.train.training import Training, write_teacher_and_dataset
 
+pytestmark = pytest.mark.long
+
 WHOLE = {"stage3_param_persistence_threshold": 0}
 """Lets ZeRO 3 share out even the small parameters of a tiny model."""
 SETTINGS: dict[str, dict[str, Any]] = {

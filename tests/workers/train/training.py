@@ -4,6 +4,7 @@ import json
 import os
 import select
 import signal
+import socket
 import subprocess
 import sys
 from collections.abc import Iterator
@@ -42,6 +43,19 @@ IDENTITY: dict[str, Any] = {
 def an_identity(**more: Any) -> TrainIdentity:
     """The training's identity with other values."""
     return TrainIdentity.model_validate(IDENTITY | more)
+
+
+def be_the_only_rank() -> None:
+    """Give this process what torchrun gives to a rank: a gang of one, on a free port."""
+    with socket.create_server(("127.0.0.1", 0)) as free:
+        port = free.getsockname()[1]
+    os.environ |= {
+        "RANK": "0",
+        "LOCAL_RANK": "0",
+        "WORLD_SIZE": "1",
+        "MASTER_ADDR": "127.0.0.1",
+        "MASTER_PORT": str(port),
+    }
 
 
 def write_teacher_and_dataset(folder: Path) -> dict[str, Path]:

@@ -111,7 +111,12 @@ def _prove_finite(model: LlamaModel) -> None:
     with LlamaSession(model, context_tokens=64, threads=1) as session:
         logits_TV = session.answer_logits([0, 1], [0, 1])
     if not np.isfinite(logits_TV).all():
-        raise _unproven("the file's logits are not finite")
+        raise BadInput(
+            WorkerReason.CONVERSION_UNPROVEN,
+            "the file's logits are not finite",
+            field="spec.exports",
+            remedy="use another checkpoint where it came so, or train at a lower learning rate",
+        )
 
 
 def _unproven(message: str) -> BadInput:

@@ -61,5 +61,5 @@ def _not_finite(name: str) -> BadInput:
         WorkerReason.CONVERSION_UNPROVEN,
         f"the tensor {name} holds values that are not finite in its new type",
         field="spec.exports",
-        remedy="train again at a lower learning rate, or export to Q8_0 if only F16 is too narrow",
+        remedy="use another checkpoint where it came so, or train at a lower learning rate; Q8_0 holds more than F16",
     )

@@ -129,16 +129,20 @@ def _on_log(level: int, text: bytes | None, _data: int | None) -> None:
 _log_callback = LogCallback(_on_log)
 
 
-def last_errors() -> str:
-    """What llama.cpp complained about since the last call, oldest first."""
-    text = "; ".join(line for line in _errors if line)
+def listen() -> None:
+    """Hear errors from now on: another user of the library in this process may have taken its log."""
+    library().llama_log_set(_log_callback, None)
     _errors.clear()
-    return text
+
+
+def last_errors() -> str:
+    """What llama.cpp complained about since `listen`, oldest first."""
+    return "; ".join(line for line in _errors if line)
 
 
 @cache
 def library() -> ctypes.CDLL:
-    """The library, its functions declared, its structures checked, its log kept to errors."""
+    """The library, its functions declared, its structures checked."""
     from xllamacpp import xllamacpp
 
     lib = ctypes.CDLL(xllamacpp.__file__)

@@ -6,7 +6,7 @@ from types import TracebackType
 from typing import Self
 
 from dram_workers.errors import BadInput, WorkerReason
-from dram_workers.llamacpp.library import last_errors, library
+from dram_workers.llamacpp.library import last_errors, library, listen
 
 
 class LlamaModel:
@@ -15,7 +15,7 @@ class LlamaModel:
     def __init__(self, path: Path) -> None:
         """Load the file. BadInput(RuntimeRefused) when llama.cpp does not take it."""
         self._lib = library()
-        last_errors()
+        listen()
         self.handle: int | None = self._lib.llama_model_load_from_file(
             str(path).encode(), self._lib.llama_model_default_params()
         )

@@ -15,7 +15,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from dram_workers.errors import BadInput, WorkerReason
-from dram_workers.llamacpp.library import last_errors, library
+from dram_workers.llamacpp.library import last_errors, library, listen
 from dram_workers.llamacpp.model import LlamaModel
 
 BATCH_TOKENS = 512
@@ -44,7 +44,7 @@ class LlamaSession:
         params.n_ctx = context_tokens
         params.n_batch = params.n_ubatch = params.n_outputs_max_per_seq = min(BATCH_TOKENS, context_tokens)
         params.n_threads = params.n_threads_batch = threads
-        last_errors()
+        listen()
         self._context: int | None = self._lib.llama_init_from_model(model.handle, params)
         if not self._context:
             raise BadInput(
