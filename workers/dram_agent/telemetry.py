@@ -8,11 +8,10 @@ from enum import StrEnum
 
 from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram
 
+from dram_agent.buckets import LATENCY_BUCKETS
 from dram_agent.device import Phase
 from dram_agent.errors import Cause
 
-LATENCY_BUCKETS = (0.05, 0.1, 0.2, 0.35, 0.5, 0.75, 1, 1.5, 2, 3, 5, 7.5, 10, 15, 30, 60)
-"""Seconds; dense where a small model on a small device answers."""
 NONE = "none"
 """The label `release` of a device without a local model."""
 RELEASES_KEPT = 2
