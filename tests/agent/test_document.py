@@ -51,6 +51,7 @@ def test_its_bytes_are_what_older_agents_read() -> None:
         "activePollSeconds": 60,
         "backoffSeconds": 3600,
         "candidateLeaseSeconds": 86400,
+        "withdrawing": False,
         "frozen": False,
     }
 

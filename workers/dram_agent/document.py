@@ -95,6 +95,8 @@ class ChannelDocument(Model):
     """What runs outside of the cohorts; null means no local model: the cloud serves."""
     candidate: Release | None = None
     """What runs inside of them; null when nothing is being rolled out."""
+    withdrawing: bool = False
+    """Whether the candidate is being sent back, cohort by cohort: no device takes it up any more."""
     denied: Annotated[tuple[Digest, ...], Field(max_length=64)] = ()
     """Releases that no device may run, whatever else it knows."""
     poll_seconds: Seconds

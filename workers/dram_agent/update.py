@@ -126,7 +126,15 @@ def desired(view: View) -> Release | None:
         return pinned
     hashed = device_hash(bytes.fromhex(document.salt), view.device.id)
     wanted = release_for(document, view.device.labels, hashed)
-    return _allowed_stable(document) if wanted is document.stable or _has_failed(view, wanted) else wanted
+    if wanted is document.stable or _has_failed(view, wanted) or _is_too_late(view, document, wanted):
+        return _allowed_stable(document)
+    return wanted
+
+
+def _is_too_late(view: View, document: ChannelDocument, wanted: Release | None) -> bool:
+    """Whether the candidate is being withdrawn, and this device does not run it yet."""
+    runs = view.active is not None and wanted is not None and view.active.release == wanted.digest
+    return document.withdrawing and wanted is document.candidate and not runs
 
 
 def is_treated(view: View) -> bool:

@@ -56,7 +56,8 @@ class Metric(Model):
     max: Quantity | None = None
     """Largest good value, e.g. "300m" (0.3)."""
     margin: Quantity | None = None
-    """How much worse than the control the candidate may be, in the unit of the measure."""
+    """How much worse than the control the candidate may be, in the unit of the measure, e.g. "0.005" of ErrorRatio. It is a
+    breach when the candidate is certainly worse by more, a pass when it is certainly not."""
     failure_limit: Count = 2
     """Breaches of min or max among the last `looks` that roll back."""
     looks: Annotated[int, Field(ge=1, le=100)] = 5
@@ -64,9 +65,10 @@ class Metric(Model):
     inconclusive_limit: Count = 5
     """Looks in a row without a verdict after which the rollout pauses."""
     error_limit: Count = 10
-    """Failed queries in a row after which the rollout pauses."""
+    """Failed queries in a row after which the rollout pauses, or rolls back where missingData is Fail. Fewer are waited out."""
     missing_data: Literal["Wait", "Pause", "Fail"] = "Wait"
-    """What a look without usable data does: wait for the next, pause the rollout, or count as a breach. It never passes."""
+    """What a look without usable data does: wait for the next, pause the rollout, or count as a breach. It never passes.
+    Failed queries count apart, by errorLimit."""
     min_samples: Annotated[int, Field(ge=0, le=1_000_000_000)] = 100
     """Requests that the cohort must have served before the measure may pass."""
     dry_run: bool = False

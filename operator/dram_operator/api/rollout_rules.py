@@ -164,8 +164,8 @@ _ANALYSIS = (
     ),
     Rule(
         "spec.analysis.metrics[]",
-        "!has(self.margin) || !string(self.margin).startsWith('-')",
-        "margin {self.margin} is negative, so the candidate would have to be better than the control: use 0 or more",
+        "!has(self.margin) || !isQuantity(string(self.margin)) || quantity(string(self.margin)).compareTo(quantity('0')) > 0",
+        "margin {self.margin} leaves no room, so a candidate as good as the control could never pass: use more than 0",
         ".margin",
     ),
     Rule(

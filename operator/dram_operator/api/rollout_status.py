@@ -12,6 +12,7 @@ from dram_operator.api.rollout_spec import ArtifactSource, LabelText
 from dram_operator.api.schema import by
 from dram_workers.model import Model
 
+Fingerprint = Annotated[str, Field(max_length=16, pattern="^[0-9a-f]{16}$")]
 Timestamp = Annotated[str, Field(max_length=32, json_schema_extra={"format": "date-time"})]
 Total = Annotated[int, Field(ge=0, le=1_000_000_000)]
 
@@ -143,8 +144,14 @@ class StepStatus(Model):
     """Seconds that counted towards its deadline before the present stretch."""
     active_since: Timestamp | None = None
     """Start of the present stretch that counts."""
+    asked: Word | None = None
+    """Why it waits, or waited, for a person."""
     approved_by: Name | None = None
     """Who approved it."""
+    plan: Fingerprint | None = None
+    """Fingerprint of the steps up to it, as the spec had them when it started."""
+    incomplete: bool = False
+    """Whether the spec was edited so that devices of the first step are missing: that step starts when this one has passed."""
     cutoff: HashHex | None = None
     """Highest hash of its own cohort."""
     approximate: bool = False
@@ -226,6 +233,8 @@ class Quarantine(Model):
     """Why."""
     since: Timestamp
     """Since when."""
+    judged_by: Fingerprint | None = None
+    """Fingerprint of spec.analysis and spec.strategy (without windows) as they were: with others it may be tried again."""
 
 
 class CommandStatus(Model):

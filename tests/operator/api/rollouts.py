@@ -84,7 +84,7 @@ ACCEPTED_ROLLOUTS: tuple[AcceptedRollout, ...] = (
     AcceptedRollout("a longest name", ROLLOUT.named("a" * 40)),
     AcceptedRollout("a limit on one side", ROLLOUT.with_metric(preset="GoldenPassRatio", min="0.9")),
     AcceptedRollout("equal limits", ROLLOUT.with_metric(min="1", max="1000m")),
-    AcceptedRollout("a comparison alone", ROLLOUT.with_metric(compareTo="Control", margin=0)),
+    AcceptedRollout("a comparison alone", ROLLOUT.with_metric(compareTo="Control", margin=1)),
     AcceptedRollout("half of the devices held back", ROLLOUT.having("spec.strategy.holdbackPercent", "50%")),
 )
 
@@ -254,7 +254,13 @@ def _analysis() -> Iterator[RefusedRollout]:
             "with a negative margin",
             ROLLOUT.with_metric(compareTo="Control", margin=-1),
             ".margin",
-            "margin -1 is negative",
+            "margin -1 leaves no room",
+        ),
+        (
+            "with a margin of nothing",
+            ROLLOUT.with_metric(compareTo="Control", margin="0m"),
+            ".margin",
+            "margin 0m leaves no room",
         ),
         (
             "that cannot fail",

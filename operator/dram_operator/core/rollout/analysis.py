@@ -3,18 +3,16 @@
 from collections.abc import Iterable
 from dataclasses import dataclass, replace
 from datetime import datetime, timedelta
-from math import isfinite
 
 from dram_operator.api.quantity import quantity
 from dram_operator.api.rollout_analysis import Analysis, Metric, Preset
-from dram_operator.api.rollout_status import MetricStatus, StepState
+from dram_operator.api.rollout_status import MetricStatus
 from dram_operator.core.rollout.answers import Trouble
 from dram_operator.core.rollout.cohort import Arms
 from dram_operator.core.rollout.course import Course
 from dram_operator.core.rollout.observed import Measured
 from dram_operator.core.rollout.presets import RECIPES
 from dram_operator.core.rollout.sequential import (
-    Comparison,
     Question,
     Reading,
     compare,
@@ -22,21 +20,17 @@ from dram_operator.core.rollout.sequential import (
     share,
     smallest_effect,
 )
+from dram_operator.core.rollout.telling import Seen, bounds_of, limits_of, tally_of, told
 from dram_operator.core.rollout.verdicts import (
-    Bounds,
     Exposure,
-    Limits,
     Look,
-    MissingData,
     Outcome,
     Ruling,
-    Tally,
     Verdict,
     judge_bounds,
     judge_comparison,
     readings_of,
     rule,
-    tallied,
 )
 from dram_operator.core.times import parse_time, stamp
 
@@ -47,6 +41,8 @@ EXPOSURE_INTERVALS = 5
 WINDOW_INTERVALS = 2
 SHORTEST_WINDOW_SECONDS = 60
 """A rate needs at least two scrapes."""
+MARGINS_SEEN = 2
+"""A comparison should see a difference of so many margins."""
 
 
 @dataclass(frozen=True)
@@ -92,9 +88,10 @@ def judge(course: Course, *, bake_is_over: bool) -> Judged:
         measured = _newest(course, metric, old)
         status = old
         if measured:
-            status, small = _look(course, metric, old, measured, arms, bake_is_over)
+            seen = _look(course, metric, measured, arms)
+            status = told(course, metric, old, measured, seen, bake_is_over=bake_is_over)
             if metric.compare_to:
-                too_small = [*(too_small or ()), *([small] if small else ())]
+                too_small = [*(too_small or ()), *([seen.too_small] if seen.too_small else ())]
         if status:
             found.append(status)
         if not metric.dry_run:
@@ -134,38 +131,35 @@ def _ruling(course: Course, metric: Metric, status: MetricStatus | None) -> tupl
     if status is None:
         blank = MetricStatus(name=metric.name, verdict="Missing", looked_at=course.stamp)
         return blank, Ruling(Verdict.WAIT)
-    ruling = rule(_tally(status), Outcome(status.verdict), _limits(metric))
+    ruling = rule(tally_of(status), Outcome(status.verdict), limits_of(metric))
     if ruling.verdict is Verdict.GO and not course.is_fresh(parse_time(status.looked_at)):
         return status, Ruling(Verdict.WAIT)
     return status, ruling
 
 
-def _look(
-    course: Course, metric: Metric, old: MetricStatus | None, measured: Measured, arms: Arms, bake_is_over: bool
-) -> tuple[MetricStatus, str]:
+def _look(course: Course, metric: Metric, measured: Measured, arms: Arms) -> Seen:
+    bounds = bounds_of(metric, course.spec.analysis)
+    has_bounds = metric.max is not None or metric.min is not None
+    by_bounds = judge_bounds(measured.answer, bounds, measured.at)
     if metric.compare_to is None:
-        bounds = _bounds(metric, course.spec.analysis)
-        look = judge_bounds(measured.answer, bounds, measured.at)
-        return _told(course, metric, old, measured, look, bake_is_over=bake_is_over), ""
-    return _compared(course, metric, old, measured, arms, bake_is_over)
-
-
-def _compared(
-    course: Course, metric: Metric, old: MetricStatus | None, measured: Measured, arms: Arms, bake_is_over: bool
-) -> tuple[MetricStatus, str]:
+        return Seen(by_bounds)
     question = _question(course, metric)
     if question is None:
-        look = Look(Outcome.PASS, message="no device stays on stable to compare with")
-        return _told(course, metric, old, measured, look, bake_is_over=bake_is_over), ""
+        alone = Look(Outcome.PASS, message="no device stays on stable to compare with")
+        return Seen(by_bounds if has_bounds else alone)
+    seen = _compared(course, metric, question, measured, arms)
+    return replace(seen, look=_stricter(seen.look, by_bounds)) if has_bounds else seen
+
+
+def _compared(course: Course, metric: Metric, question: Question, measured: Measured, arms: Arms) -> Seen:
+    if course.inventory.groups:
+        message = "devices that are only counted cannot be compared one by one: set max or min"
+        return Seen(Look(Outcome.INCONCLUSIVE, message=message), too_small=f"{metric.name}: {message}")
     readings, trouble = _readings(course, measured, arms)
     comparison = compare(readings, question)
-    look = judge_comparison(comparison, trouble)
-    if metric.max is not None or metric.min is not None:
-        look = _stricter(look, judge_bounds(measured.answer, _bounds(metric, course.spec.analysis), measured.at))
-    told = _told(course, metric, old, measured, look, comparison, bake_is_over=bake_is_over)
-    wide, deep = group_sizes(question.treated_share)
-    told = told.model_copy(update={"devices": comparison.pairs * (wide + deep)})
-    return told, _too_small(course, metric, question, readings)
+    devices = comparison.pairs * sum(group_sizes(question.treated_share))
+    too_small = _too_small(course, metric, question, readings)
+    return Seen(judge_comparison(comparison, trouble), comparison, devices, too_small)
 
 
 def _stricter(one: Look, other: Look) -> Look:
@@ -205,8 +199,7 @@ def _question(course: Course, metric: Metric) -> Question | None:
     return Question(
         alpha=share(float(course.spec.analysis.alpha), max(1, compared), steps),
         treated_share=treated / (treated + control),
-        limit=quantity(metric.margin) if metric.margin else 0.0,
-        margin=0.0,
+        margin=quantity(metric.margin) if metric.margin else 0.0,
         lower_is_worse=_lower_is_worse(metric),
     )
 
@@ -218,7 +211,10 @@ def _lower_is_worse(metric: Metric) -> bool:
 
 
 def _too_small(course: Course, metric: Metric, question: Question, readings: Iterable[Reading]) -> str:
-    """What the step cannot see although the metric asks for it; empty when it sees it, or nothing is known yet."""
+    """What the step cannot see although the metric asks for it; empty when it sees it, or nothing is known yet.
+
+    A harm of twice the margin is as far from the margin as no harm at all: a step that does not see the one cannot clear the other either.
+    """
     values: dict[int, float] = {}
     for reading in sorted(readings, key=lambda one: (one.window, one.device)):
         if not reading.treated:
@@ -229,71 +225,6 @@ def _too_small(course: Course, metric: Metric, question: Question, readings: Ite
     seen = smallest_effect(by_hash, question, course.step.treated)
     if seen is None:
         return f"{metric.name}: no difference can be seen with {course.step.treated} and {course.step.control} devices"
-    if seen > question.limit:
-        return f"{metric.name}: differences beyond the margin are seen from {question.limit + seen:.4g} on"
+    if seen > MARGINS_SEEN * question.margin:
+        return f"{metric.name}: with a margin of {question.margin:.4g}, differences are seen from {seen:.4g} on"
     return ""
-
-
-def _told(
-    course: Course,
-    metric: Metric,
-    old: MetricStatus | None,
-    measured: Measured,
-    look: Look,
-    comparison: Comparison | None = None,
-    *,
-    bake_is_over: bool,
-) -> MetricStatus:
-    limits = _limits(metric)
-    is_due = bake_is_over if look.outcome is Outcome.INCONCLUSIVE else course.step.state is not StepState.UPDATING
-    tally = tallied(_tally(old), look.outcome, limits, is_due=is_due)
-    support = look.support if look.support is not None and isfinite(look.support) else 0
-    return MetricStatus(
-        name=metric.name,
-        verdict=look.outcome.value,
-        message=look.message,
-        query=measured.query,
-        value=look.value,
-        limit=_limit(metric),
-        lower=comparison.lower if comparison else None,
-        upper=comparison.upper if comparison else None,
-        samples=min(max(int(support), 0), 1_000_000_000),
-        evidence=comparison.evidence if comparison else None,
-        looks=tally.looks,
-        failed=tally.failed,
-        inconclusive=tally.inconclusive,
-        errors=tally.errors,
-        missing=tally.missing,
-        dry_run=metric.dry_run,
-        looked_at=stamp(measured.at),
-    )
-
-
-def _limit(metric: Metric) -> float | None:
-    text = metric.margin or metric.max or metric.min
-    return quantity(text) if text else None
-
-
-def _bounds(metric: Metric, analysis: Analysis) -> Bounds:
-    return Bounds(
-        highest=quantity(metric.max) if metric.max is not None else None,
-        lowest=quantity(metric.min) if metric.min is not None else None,
-        min_samples=metric.min_samples,
-        interval_seconds=analysis.interval_seconds,
-    )
-
-
-def _limits(metric: Metric) -> Limits:
-    return Limits(
-        failure_limit=min(metric.failure_limit, metric.looks),
-        looks=metric.looks,
-        inconclusive_limit=metric.inconclusive_limit,
-        error_limit=metric.error_limit,
-        missing_data=MissingData(metric.missing_data),
-    )
-
-
-def _tally(status: MetricStatus | None) -> Tally:
-    if status is None:
-        return Tally()
-    return Tally(status.looks, status.inconclusive, status.errors, status.missing)

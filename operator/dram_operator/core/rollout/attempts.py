@@ -5,6 +5,7 @@ from dram_operator.api.rollout_status import AttemptRecord, Quarantine, Reach, R
 from dram_operator.core.rollout.cohort import hold_back
 from dram_operator.core.rollout.course import Course
 from dram_operator.core.rollout.document import QUARANTINED
+from dram_operator.core.rollout.edits import judging
 
 HISTORY = 10
 
@@ -22,14 +23,16 @@ def take_up(course: Course) -> None:
         course.update(stable=stable.model_copy(update={"source": course.spec.artifact}))
         if candidate and not course.is_going_back():
             _give_way(course, wanted)
-    elif any(one.digest == digest for one in course.status.quarantined):
-        message = f"{wanted.name} was rolled back here: choose another artifact, or `kubectl dram rollout retry`"
+    elif _is_held(course, digest):
+        message = f"{wanted.name} was rolled back here: change artifact, analysis or strategy, or `kubectl dram rollout retry`"
         course.wait(RolloutReason.QUARANTINED, message)
     elif course.observed.inventory is None:
         course.wait(RolloutReason.INVENTORY_UNAVAILABLE, "the list of devices cannot be read")
     else:
         if candidate:
             _give_way(course, wanted)
+        if any(one.digest == digest for one in course.status.quarantined):
+            retry(course, digest)
         _begin(course, wanted)
 
 
@@ -39,6 +42,12 @@ def _wanted(course: Course) -> ReleaseStatus | None:
         if known and known.source == course.spec.artifact:
             return known
     return course.observed.artifact.release
+
+
+def _is_held(course: Course, digest: str) -> bool:
+    """Whether the release is in quarantine, and what judged it is what would judge it again."""
+    judges = (None, judging(course.spec))
+    return any(one.digest == digest and one.judged_by in judges for one in course.status.quarantined)
 
 
 def _begin(course: Course, release: ReleaseStatus) -> None:
@@ -89,14 +98,14 @@ def undo(course: Course) -> None:
     quarantine(course, stable.release.digest, RolloutReason.UNDONE)
     kept = tuple(one for one in course.status.quarantined if one.digest != previous.release.digest)
     back = previous.model_copy(update={"since": course.stamp})
-    course.update(attempt=course.status.attempt + 1, stable=back, previous=None, quarantined=kept)
+    course.update(attempt=course.status.attempt + 1, stable=back, previous=None, quarantined=kept, rollback=None)
     course.tell(RolloutReason.UNDONE, f"{previous.name} is stable again instead of {stable.name}")
 
 
 def quarantine(course: Course, digest: str, reason: RolloutReason) -> None:
     """Keep a release from coming again by itself."""
     others = (one for one in course.status.quarantined if one.digest != digest)
-    held = Quarantine(digest=digest, reason=reason.value, since=course.stamp)
+    held = Quarantine(digest=digest, reason=reason.value, since=course.stamp, judged_by=judging(course.spec))
     course.update(quarantined=(*others, held)[-QUARANTINED:])
 
 

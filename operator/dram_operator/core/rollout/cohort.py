@@ -7,7 +7,7 @@ that share of all hashes instead: it hits a share of the devices to within their
 
 import hashlib
 from bisect import bisect_left, bisect_right
-from collections.abc import ItemsView, Iterable, Iterator, Sequence
+from collections.abc import ItemsView, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from fractions import Fraction
 from math import ceil
@@ -43,6 +43,14 @@ class Arms:
     """Devices that the step's selector means and that stay on stable."""
 
 
+@dataclass(frozen=True)
+class Sizes:
+    """How many devices the arms of a step have."""
+
+    treated: int
+    control: int
+
+
 def salt_of(channel: str, digest: str) -> str:
     """The salt of a release on a channel, in hex: kept on retry, so that a retry exposes the same devices."""
     return hashlib.sha256(f"{channel}\0{digest}".encode()).hexdigest()[:32]
@@ -56,7 +64,7 @@ def share_of(percent: str) -> Fraction:
 def hold_back(percent: str, fleet: Fleet) -> Control | None:
     """The control of an attempt: the last ones of the queue, rounded up, but never the only device."""
     share = share_of(percent)
-    known = len(fleet.hashes)
+    known = fleet.known
     if not share:
         return None
     if known > EXACT_DEVICES:
@@ -75,7 +83,7 @@ def widen(reach: Reach, cohort: StepCohort, fleet: Fleet, salt: str) -> Widened:
     if cohort.percent is None:
         return Widened(before, None, approximate=False)
     labels = dict(cohort.selector.match_labels) if cohort.selector else {}
-    share, approximate = share_of(cohort.percent), len(fleet.hashes) > EXACT_DEVICES
+    share, approximate = share_of(cohort.percent), fleet.known > EXACT_DEVICES
     if share == ALL:
         cutoff, approximate = HASHES - 1, False
     elif approximate:
@@ -113,6 +121,24 @@ def arms(reach: Reach, fleet: Fleet, selector: dict[str, str]) -> Arms:
     return Arms(_ids(fleet, treated), _ids(fleet, control))
 
 
+def sizes(reach: Reach, fleet: Fleet, selector: dict[str, str]) -> Sizes:
+    """How many devices are in the two arms of a step; of devices that are only counted, as many as their even spread says."""
+    meant = set(members(reach, fleet))
+    treated = Fraction(len(meant))
+    control = Fraction(sum(hashed not in meant for hashed in fleet.matching(selector)))
+    for group in fleet.groups:
+        share = _share_meant(reach, group.labels)
+        treated += share * group.count
+        if selector.items() <= group.labels.items():
+            control += (1 - share) * group.count
+    return Sizes(round(treated), round(control))
+
+
+def _share_meant(reach: Reach, labels: Mapping[str, str]) -> Fraction:
+    bounds = (int(one.cutoff, 16) + 1 for one in reach.cutoffs if one.match_labels.items() <= labels.items())
+    return Fraction(min(max(bounds, default=0), _held_from(reach)), HASHES)
+
+
 def members(reach: Reach, fleet: Fleet) -> Iterator[int]:
     """Hashes of the known devices that are meant to run the candidate."""
     named = {int(one, 16) for one in reach.named}
@@ -125,8 +151,8 @@ def members(reach: Reach, fleet: Fleet) -> Iterator[int]:
 
 def percent_of(reach: Reach, fleet: Fleet) -> int:
     """Share of the known devices that is meant, in whole percent; 1 for anything, and 100 only for all."""
-    known, meant = len(fleet.hashes), sum(1 for _ in members(reach, fleet))
-    return 0 if not meant else max(1, 100 * meant // known)
+    meant = sizes(reach, fleet, {}).treated
+    return 0 if not meant else max(1, 100 * meant // fleet.known)
 
 
 def _named(cohort: StepCohort, salt: str) -> Iterator[str]:

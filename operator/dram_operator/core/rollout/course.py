@@ -5,12 +5,18 @@ from datetime import datetime, timedelta
 
 from dram_operator.api.rollout_reasons import RolloutReason
 from dram_operator.api.rollout_spec import EdgeRolloutSpec, Step
-from dram_operator.api.rollout_status import EdgeRolloutStatus, ReleaseStatus, StepStatus
-from dram_operator.core.rollout.cohort import Arms, arms, salt_of
+from dram_operator.api.rollout_status import DeviceCounts, EdgeRolloutStatus, Reach, ReleaseStatus, StepStatus
+from dram_operator.core.rollout.cohort import Arms, Sizes, arms, salt_of, sizes
 from dram_operator.core.rollout.document import Delivery
-from dram_operator.core.rollout.evidence import FRESH_INTERVALS, DeviceView, Expectation, OfflinePolicy
+from dram_operator.core.rollout.evidence import (
+    FRESH_INTERVALS,
+    DeviceView,
+    Expectation,
+    OfflinePolicy,
+    count_devices,
+)
 from dram_operator.core.rollout.inventory import Fleet, Inventory
-from dram_operator.core.rollout.observed import DeviceReport, Observed, RolloutEvent
+from dram_operator.core.rollout.observed import DeviceReport, Observed, RolloutEvent, Totals
 from dram_operator.core.rollout.windows import WindowInvalid, opening
 from dram_operator.core.times import parse_time, stamp
 
@@ -36,6 +42,7 @@ class Course:
         self.spec: EdgeRolloutSpec = self.rollout.spec
         self.problem = ""
         self._fleets: dict[str, Fleet] = {}
+        self._arms: tuple[Reach, dict[str, str], Arms] | None = None
 
     def update(self, **fields: object) -> None:
         """Change fields of the status."""
@@ -85,7 +92,7 @@ class Course:
     @property
     def inventory(self) -> Inventory:
         """The known devices; nobody while the list cannot be had."""
-        return self.observed.inventory or Inventory(())
+        return self.observed.inventory or Inventory()
 
     def salt(self) -> str:
         """The salt of the candidate's attempt."""
@@ -100,9 +107,19 @@ class Course:
 
     def arms(self) -> Arms:
         """Treated and control devices of the step's stratum."""
+        labels, known = self._stratum(), self._arms
+        if known is None or known[0] is not self.status.reach or known[1] != labels:
+            known = self._arms = (self.status.reach, labels, arms(self.status.reach, self.fleet(), labels))
+        return known[2]
+
+    def sizes(self) -> Sizes:
+        """How many they are."""
+        return sizes(self.status.reach, self.fleet(), self._stratum())
+
+    def _stratum(self) -> dict[str, str]:
+        """Labels of the devices that the step's share is taken of."""
         cohort = self.planned.cohort
-        labels = dict(cohort.selector.match_labels) if cohort and cohort.selector else {}
-        return arms(self.status.reach, self.fleet(), labels)
+        return dict(cohort.selector.match_labels) if cohort and cohort.selector else {}
 
     def report(self, device: str) -> DeviceReport | None:
         """What a device told last."""
@@ -113,6 +130,27 @@ class Course:
         treated = set(self.arms().treated.values())
         digest = self.candidate.release.digest
         return [_view(self.report(one.id), digest, in_cohort=one.id in treated) for one in self.inventory.devices]
+
+    def counts(self) -> DeviceCounts | None:
+        """The step's devices by state; None when nobody can tell."""
+        if self.inventory.groups:
+            return self._counted(self.observed.totals) if self.observed.totals else None
+        if self.observed.reports is None or self.observed.inventory is None:
+            return None
+        return count_devices(self.views(), self.expectation(), self.now)
+
+    def _counted(self, totals: Totals) -> DeviceCounts:
+        """The same of devices that were counted before they were stored."""
+        treated, policy = self.sizes().treated, self.expectation().offline_policy
+        gone = min(totals.offline, treated)
+        return DeviceCounts(
+            known=self.inventory.known,
+            expected=treated - gone if policy is OfflinePolicy.EXCLUDE else treated,
+            reporting=totals.reporting,
+            healthy=totals.healthy,
+            failed=totals.failed + (gone if policy is OfflinePolicy.COUNT_AS_FAILED else 0),
+            offline=totals.offline,
+        )
 
     def expectation(self) -> Expectation:
         """What the step expects of its devices."""

@@ -11,7 +11,9 @@ from dram_operator.core.rollout.commands import Command, Verb
 from dram_operator.core.rollout.conditions import conditions
 from dram_operator.core.rollout.course import Course
 from dram_operator.core.rollout.document import Delivery, adopt, is_empty, step_at_work
+from dram_operator.core.rollout.edits import judging, leading_to
 from dram_operator.core.rollout.observed import Decision, Observed
+from dram_operator.core.rollout.setback import take_back
 from dram_operator.core.times import parse_time
 
 FAREWELL_SECONDS = 300
@@ -25,6 +27,7 @@ def decide(observed: Observed, delivery: Delivery, now: datetime) -> Decision:
     if observed.rollout.metadata.deletion_timestamp:
         return _farewell(course)
     _adopt(course)
+    take_back(course)
     _obey(course)
     attempts.take_up(course)
     had_candidate = course.status.candidate is not None
@@ -39,7 +42,7 @@ def _adopt(course: Course) -> None:
     document = course.observed.document
     if document is None or not is_empty(course.status) or document.attempt == 0:
         return
-    course.update(**dict(adopt(document, course.now)))
+    course.update(**dict(adopt(document, course.now, judging(course.spec))))
     course.tell(RolloutReason.ADOPTED, f"took over attempt {document.attempt} from the signed channel document")
 
 
@@ -78,8 +81,7 @@ def _go_on(course: Course) -> Judged | None:
     if course.is_going_back():
         rollback.go_on(course)
         return None
-    reached = course.status.reach.cutoffs or course.status.reach.named
-    if course.status.step is None and reached and course.observed.inventory:
+    if _has_lost_its_place(course):
         _resume(course)
     judged = steps.go_on(course)
     if course.is_going_back():
@@ -88,10 +90,20 @@ def _go_on(course: Course) -> Judged | None:
     return judged
 
 
+def _has_lost_its_place(course: Course) -> bool:
+    """Whether devices are meant, and the spec's steps are not (any more) those that led to that."""
+    reach, step = course.status.reach, course.status.step
+    if not (reach.cutoffs or reach.named) or course.observed.inventory is None:
+        return False
+    return step is None or step.plan not in (None, leading_to(course.spec.strategy.steps, step.index))
+
+
 def _resume(course: Course) -> None:
-    """Find the step that an adopted document belongs to, and watch it anew."""
+    """Find the step that an adopted reach, or an edited spec, belongs to, and watch it anew."""
     index = step_at_work(course.spec.strategy.steps, course.status.reach, course.fleet(), course.salt())
-    steps.begin_again(course, index)
+    steps.begin_again(course, index or 0)
+    if index is None:
+        course.update_step(incomplete=True)
 
 
 def _conclude(course: Course, judged: Judged | None) -> Decision:

@@ -8,7 +8,14 @@ from dram_agent.document import ChannelDocument, Cohort, Release
 from dram_operator.api.edge_rollout import EdgeRollout
 from dram_operator.api.rollout_reasons import RolloutReason
 from dram_operator.api.rollout_spec import Step
-from dram_operator.api.rollout_status import Cutoff, EdgeRolloutStatus, Quarantine, Reach, ReleaseStatus
+from dram_operator.api.rollout_status import (
+    Cutoff,
+    EdgeRolloutStatus,
+    Quarantine,
+    Reach,
+    ReleaseStatus,
+    RollbackStatus,
+)
 from dram_operator.core.rollout.cohort import narrow, salt_of, widen
 from dram_operator.core.rollout.inventory import Fleet
 from dram_operator.core.times import stamp
@@ -43,6 +50,7 @@ def channel_document(rollout: EdgeRollout, delivery: Delivery) -> ChannelDocumen
         control=reach.control,
         stable=stable,
         candidate=candidate,
+        withdrawing=candidate is not None and _is_withdrawn(status, candidate),
         denied=_denied(status, candidate, stable),
         poll_seconds=delivery.poll_seconds,
         active_poll_seconds=delivery.active_poll_seconds,
@@ -57,25 +65,31 @@ def is_empty(status: EdgeRolloutStatus) -> bool:
     return status.attempt == 0 and status.stable is None and status.candidate is None and not status.quarantined
 
 
-def adopt(document: ChannelDocument, now: datetime) -> EdgeRolloutStatus:
+def adopt(document: ChannelDocument, now: datetime, judged_by: str | None = None) -> EdgeRolloutStatus:
     """The status that a signed document tells of, its quarantine included.
 
-    The step at work is not in it: `step_at_work` finds it.
+    The step at work is not in it: `step_at_work` finds it. `judged_by` is what judges releases now: what judged them then is lost.
     """
-    since = stamp(now)
-    denied = document.denied[-QUARANTINED:]
+    since, going_back = stamp(now), document.candidate if document.withdrawing else None
+    denied = (*document.denied, going_back.digest) if going_back else document.denied
     return EdgeRolloutStatus(
         attempt=document.attempt,
         stable=_adopted(document.stable, since),
         candidate=_adopted(document.candidate, since),
         reach=_reach(document) if document.candidate else Reach(),
-        quarantined=tuple(Quarantine(digest=digest, reason=RolloutReason.ADOPTED, since=since) for digest in denied),
+        rollback=RollbackStatus(digest=going_back.digest, reason=RolloutReason.ADOPTED, started_at=since, percent=0)
+        if going_back
+        else None,
+        quarantined=tuple(
+            Quarantine(digest=digest, reason=RolloutReason.ADOPTED, since=since, judged_by=judged_by)
+            for digest in denied[-QUARANTINED:]
+        ),
     )
 
 
-def step_at_work(steps: Sequence[Step], reach: Reach, fleet: Fleet, salt: str) -> int:
-    """The last step whose devices are all within an adopted reach, from 0: the one to go on with."""
-    at_work, built = 0, Reach(control=reach.control)
+def step_at_work(steps: Sequence[Step], reach: Reach, fleet: Fleet, salt: str) -> int | None:
+    """The last step whose devices are all within a reach, from 0: the one to go on with; None when that is none."""
+    at_work, built = None, Reach(control=reach.control)
     for index, step in enumerate(steps):
         if step.cohort is None:
             continue
@@ -91,10 +105,14 @@ def _offered(status: EdgeRolloutStatus) -> tuple[Release | None, Reach]:
     candidate, rollback = status.candidate, status.rollback
     if candidate is None:
         return None, Reach()
-    if rollback is None or rollback.digest != candidate.release.digest:
+    if rollback is None or not _is_withdrawn(status, candidate.release):
         return candidate.release, status.reach
     left = Reach() if rollback.completed_at or rollback.percent == 100 else narrow(status.reach, rollback.percent)
     return (candidate.release, left) if left.cutoffs or left.named else (None, Reach())
+
+
+def _is_withdrawn(status: EdgeRolloutStatus, release: Release) -> bool:
+    return status.rollback is not None and status.rollback.digest == release.digest
 
 
 def _denied(status: EdgeRolloutStatus, *releases: Release | None) -> tuple[str, ...]:

@@ -33,6 +33,14 @@ class Device:
     """Its newest sample; None when it was not seen during the look-back."""
 
 
+@dataclass(frozen=True)
+class Group:
+    """So many devices with the same labels, where a fleet is too large to list: devices are counted before they are stored."""
+
+    count: int
+    labels: Mapping[str, str] = field(default_factory=dict)
+
+
 class _Line(Model):
     """A device as the file says it."""
 
@@ -50,6 +58,13 @@ class Fleet:
     """Sorted."""
     devices: Mapping[int, Device] = field(default_factory=dict)
     """By hash."""
+    groups: tuple[Group, ...] = ()
+    """Devices that are only counted; their hashes are spread evenly."""
+
+    @property
+    def known(self) -> int:
+        """How many devices there are."""
+        return len(self.hashes) + sum(group.count for group in self.groups)
 
     def matching(self, labels: Mapping[str, str]) -> Sequence[int]:
         """Hashes of the devices that carry the labels, sorted."""
@@ -69,20 +84,21 @@ class Fleet:
 
 @dataclass(frozen=True)
 class Inventory:
-    """Every known device once, retired ones left out."""
+    """Every known device once, retired ones left out: listed, or, beyond what cohorts count exactly, in groups."""
 
-    devices: tuple[Device, ...]
+    devices: tuple[Device, ...] = ()
+    groups: tuple[Group, ...] = ()
 
     @cached_property
     def known(self) -> int:
         """How many devices there are."""
-        return len(self.devices)
+        return len(self.devices) + sum(group.count for group in self.groups)
 
     def salted(self, salt: str) -> Fleet:
         """The devices by their hashes under a document's salt (hex)."""
         key = bytes.fromhex(salt)
         by_hash = {device_hash(key, device.id): device for device in self.devices}
-        return Fleet(sorted(by_hash), by_hash)
+        return Fleet(sorted(by_hash), by_hash, self.groups)
 
 
 def inventory_of_series(series: Iterable[tuple[Mapping[str, str], datetime]]) -> Inventory:

@@ -1,7 +1,7 @@
 """What `decide` is shown of a rollout, and what it answers with."""
 
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from datetime import datetime
 
 from dram_agent.document import ChannelDocument
@@ -41,6 +41,22 @@ class DeviceReport:
     """Digest of the release that it fell back from, refused, or crashes with."""
 
 
+@dataclass(frozen=True)
+class Totals:
+    """What the devices of a fleet that is only counted told last, of the present attempt."""
+
+    reporting: int = 0
+    """Treated devices that were heard of within three intervals."""
+    healthy: int = 0
+    """Of these: on the candidate, and well for the soak."""
+    failed: int = 0
+    """Treated devices that fell back, refused the candidate, crash with it, or went silent during its soak."""
+    offline: int = 0
+    """Treated devices that have been silent for longer than the strategy's offline.afterSeconds, and did not fail."""
+    running: Mapping[str, int] = field(default_factory=dict)
+    """Devices of the channel that were heard of within three intervals, by the digest of the release that they run."""
+
+
 NOTHING = Answer()
 
 
@@ -73,6 +89,8 @@ class Observed:
     """The known devices; None when the list cannot be had."""
     reports: Mapping[str, DeviceReport] | None = None
     """By device id; None when telemetry cannot be had."""
+    totals: Totals | None = None
+    """Instead of reports where the inventory has groups; None when telemetry cannot be had."""
     measured: tuple[Measured, ...] = ()
     vouched: bool = False
     """Whether the API server proved who wrote the command."""

@@ -54,8 +54,10 @@ def blocked(course: Course) -> str:
         return ""
     if course.observed.repository_problem:
         return f"the release repository cannot be written: {course.observed.repository_problem}"
-    if course.observed.reports is None and course.since(rollback.started_at) > DEADLINE_SECONDS:
+    if _remaining(course, rollback.digest) is None and course.since(rollback.started_at) > DEADLINE_SECONDS:
         return "telemetry cannot be had, so nobody knows whether the devices are back"
+    if course.since(rollback.started_at) > DEADLINE_SECONDS and not rollback.remaining:
+        return f"the channel document could not be signed within {DEADLINE_SECONDS} s"
     if course.since(rollback.started_at) > DEADLINE_SECONDS:
         return f"{rollback.remaining} devices that are online still run the release after {DEADLINE_SECONDS} s"
     return ""
@@ -74,6 +76,8 @@ def is_published(course: Course) -> bool:
 
 def _remaining(course: Course, digest: str) -> int | None:
     """Online devices that still run the release; None when nobody can tell."""
+    if course.observed.totals is not None:
+        return course.observed.totals.running.get(digest, 0)
     if course.observed.reports is None:
         return None
     return sum(

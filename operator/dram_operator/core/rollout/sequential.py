@@ -1,7 +1,7 @@
 """Treated devices against control devices: a comparison that may be looked at as often as one likes.
 
 Every device gives one value in a step. Devices of the two arms that were measured in the same window are matched, and a gambler bets on the sign of each
-matched difference. While the arms do not differ by more than a limit, the gambler's capital is a nonnegative supermartingale: by Ville's inequality it ever
+matched difference. While the arms do not differ by more than a margin, the gambler's capital is a nonnegative supermartingale: by Ville's inequality it ever
 reaches 1/alpha with a probability of at most alpha, whenever and how often it is looked at. What capital excludes is what the confidence sequence excludes.
 
 Method: Waudby-Smith and Ramdas, "Estimating means of bounded random variables by betting", Journal of the Royal Statistical Society B 86 (2024), the
@@ -24,7 +24,7 @@ MOST_SCALING = 50
 SCALING_PART = 5
 """One control device in five sets the scale and is matched with none."""
 MARGINS_IN_SCALE = 4.0
-"""A scale reaches at least this many times limit + margin beyond what the control shows."""
+"""A scale reaches at least this many times the margin beyond what the control shows."""
 POWER_Z = 1.2815515655446004
 """The 90 % point of the normal distribution."""
 MOST_LOOKED_AT = 500
@@ -56,9 +56,7 @@ class Question:
     treated_share: float
     """Part of the devices that the step treats, in (0, 1); it decides how many devices are matched with one."""
     margin: float
-    """How far above the limit the upper bound may still be; in the metric's unit."""
-    limit: float = 0.0
-    """How much worse than control is still good."""
+    """How much worse than control the treated devices may be, in the metric's unit: a breach is certainly more, a pass certainly less."""
     lower_is_worse: bool = False
 
 
@@ -72,11 +70,11 @@ class Comparison:
     """With the error probability alpha, they are worse by at most this."""
     pairs: int
     breached: bool
-    """The lower bound was above the limit, at this look or before."""
+    """The lower bound was above the margin, at this look or before."""
     passed: bool
-    """The upper bound is below limit + margin, and nothing breached."""
+    """The upper bound is below the margin, and nothing breached."""
     evidence: float | None = None
-    """Natural logarithm of the largest capital that was made of betting against the limit."""
+    """Natural logarithm of the largest capital that was made of betting that they are worse by more than the margin."""
 
 
 @dataclass(frozen=True)
@@ -106,16 +104,15 @@ def compare(readings: Iterable[Reading], question: Question) -> Comparison:
     scale, pairs = match(readings, question)
     if scale is None or not pairs:
         return Comparison(None, None, 0, breached=False, passed=False)
-    limit, enough = question.limit / scale.width, (question.limit + question.margin) / scale.width
-    mirrored = [1 - pair for pair in pairs]
-    breached = _outgrows(pairs, _middle(limit), question.alpha)
+    worst, mirrored = question.margin / scale.width, [1 - pair for pair in pairs]
+    breached = _outgrows(pairs, _middle(worst), question.alpha)
     return Comparison(
         lower=(2 * _bound(pairs, question.alpha) - 1) * scale.width,
         upper=(1 - 2 * _bound(mirrored, question.alpha)) * scale.width,
         pairs=len(pairs),
         breached=breached,
-        passed=not breached and _outgrows(mirrored, _middle(-enough), question.alpha),
-        evidence=_evidence(pairs, _middle(limit)),
+        passed=not breached and _outgrows(mirrored, _middle(-worst), question.alpha),
+        evidence=_evidence(pairs, _middle(worst)),
     )
 
 
@@ -136,7 +133,7 @@ def match(readings: Iterable[Reading], question: Question) -> tuple[Scale | None
             scaling = _scaling(arms[1])
             if not scaling:
                 continue
-            scale = scale_of([sign * reading.value for reading in scaling], question.limit + question.margin)
+            scale = scale_of([sign * reading.value for reading in scaling], question.margin)
             used.update(reading.device for reading in scaling)
             arms[1] = arms[1][len(scaling) :]
         for treated, control in _groups(arms[0], arms[1], question.treated_share):
@@ -152,13 +149,10 @@ def _scaling(control: list[Reading]) -> list[Reading]:
     return control[: min(MOST_SCALING, max(FEWEST_CONTROL // 2, len(control) // SCALING_PART))]
 
 
-def scale_of(values: Sequence[float], worst: float) -> Scale:
-    """One spread (10 to 90 %) beyond what most control devices show, but not across a zero that none of them crosses.
-
-    `worst` is the difference that must not be overlooked: limit + margin.
-    """
+def scale_of(values: Sequence[float], margin: float) -> Scale:
+    """One spread (10 to 90 %) beyond what most control devices show, but not across a zero that none of them crosses."""
     deciles = quantiles(values, n=10, method="inclusive")
-    spread = max(deciles[-1] - deciles[0], MARGINS_IN_SCALE * worst, abs(deciles[-1]) / 1000, 1e-9)
+    spread = max(deciles[-1] - deciles[0], MARGINS_IN_SCALE * margin, abs(deciles[-1]) / 1000, 1e-9)
     low, high = deciles[0] - spread, deciles[-1] + spread
     if min(values) >= 0:
         return Scale(max(low, 0.0), high)
@@ -217,7 +211,9 @@ def _bound(pairs: Sequence[float], alpha: float) -> float:
 
 
 def smallest_effect(control: Sequence[float], question: Question, treated_devices: int) -> float | None:
-    """The smallest harm beyond the limit, in the metric's unit, that this step finds with a probability of 90 %; None when it finds none.
+    """The smallest harm, in the metric's unit, that this step finds with a probability of 90 %; None when it finds none.
+
+    It is the whole difference to the control, so never less than the margin.
 
     `control` holds what control devices show, one value a device, in the order of their hashes. Judged by pairs made of them alone, for a harm that adds
     the same to every device and for one in proportion to its value, whichever is harder to see. The sum of the logarithms is taken as normal.
@@ -228,8 +224,8 @@ def smallest_effect(control: Sequence[float], question: Question, treated_device
     if len(values) < FEWEST_CONTROL or pairs == 0:
         return None
     values = values[:MOST_LOOKED_AT]
-    scale = scale_of(values, question.limit + question.margin)
-    low, high = 0.0, 2 * scale.width
+    scale = scale_of(values, question.margin)
+    low, high = question.margin, question.margin + 2 * scale.width
     if not _is_seen(high, values, scale, question, pairs):
         return None
     for _ in range(BISECTIONS):
@@ -244,11 +240,11 @@ def _pairs(treated: int, control: int, treated_share: float) -> int:
     return max(0, min(treated // wide, left // deep))
 
 
-def _is_seen(effect: float, values: Sequence[float], scale: Scale, question: Question, pairs: int) -> bool:
-    worse, mean = question.limit + effect, fmean(values)
-    harmed = [[value + worse for value in values]]
+def _is_seen(harm: float, values: Sequence[float], scale: Scale, question: Question, pairs: int) -> bool:
+    mean = fmean(values)
+    harmed = [[value + harm for value in values]]
     if mean > 0:
-        harmed.append([value * (1 + worse / mean) for value in values])
+        harmed.append([value * (1 + harm / mean) for value in values])
     return all(
         _outgrows_mostly(_imagined(values, shifted, scale, question), question, scale, pairs) for shifted in harmed
     )
@@ -272,7 +268,7 @@ def _running_means(values: Sequence[float], size: int) -> Sequence[float]:
 
 
 def _outgrows_mostly(imagined: Sequence[float], question: Question, scale: Scale, pairs: int) -> bool:
-    mean = _middle(question.limit / scale.width)
+    mean = _middle(question.margin / scale.width)
     needed = log(len(BETS) / question.alpha)
     for bet in BETS:
         gains = [log(max(1 + bet * (pair / mean - 1), 1e-9)) for pair in imagined]

@@ -10,9 +10,12 @@ from dram_operator.core.rollout.analysis import Judged, judge
 from dram_operator.core.rollout.attempts import complete
 from dram_operator.core.rollout.cohort import percent_of, widen
 from dram_operator.core.rollout.course import Course
-from dram_operator.core.rollout.evidence import Evidence, count_devices, weigh
+from dram_operator.core.rollout.edits import leading_to
+from dram_operator.core.rollout.evidence import Evidence, weigh
 from dram_operator.core.times import parse_time
 
+WITHOUT_DATA = (RolloutReason.METRIC_ERROR, RolloutReason.METRIC_MISSING)
+"""Questions to a person that new data answers: an approval never stands for data."""
 WAITING_METRICS = {
     "Breach": RolloutReason.METRIC_BREACHED,
     "Inconclusive": RolloutReason.METRIC_INCONCLUSIVE,
@@ -28,6 +31,7 @@ def go_on(course: Course) -> Judged | None:
         return None
     if course.planned.cohort is None and course.step.index == 0:
         return _move(course, Judged(()), None)
+    course.update_step(shown=_shown(course, course.step.index))
     evidence = _count(course)
     judged = judge(course, bake_is_over=_bake_is_over(course))
     course.update(analysis=judged.metrics, gate=_gate(judged))
@@ -35,7 +39,7 @@ def go_on(course: Course) -> Judged | None:
     if breach and course.spec.rollback.automatic:
         rollback.start(course, *breach)
         return judged
-    if breach:
+    if breach and not (course.step.approved_by and course.step.asked == breach[0]):
         _ask(course, *breach, warning=True)
         return judged
     return _move(course, judged, evidence)
@@ -43,11 +47,10 @@ def go_on(course: Course) -> Judged | None:
 
 def _count(course: Course) -> Evidence:
     """Device counts are kept as they were while nobody can tell, and then prove nothing."""
-    if course.observed.reports is None or course.observed.inventory is None:
-        return weigh(DeviceCounts(), course.spec.strategy.min_devices)
-    counts = count_devices(course.views(), course.expectation(), course.now)
-    course.update_step(devices=counts)
-    return weigh(counts, course.spec.strategy.min_devices)
+    counts = course.counts()
+    if counts is not None:
+        course.update_step(devices=counts)
+    return weigh(counts or DeviceCounts(), course.spec.strategy.min_devices)
 
 
 def _breach(course: Course, judged: Judged, evidence: Evidence) -> tuple[RolloutReason, str] | None:
@@ -71,8 +74,9 @@ def _move(course: Course, judged: Judged, evidence: Evidence | None) -> Judged:
     if course.step.state in (StepState.UPDATING, StepState.BAKING):
         _weigh(course, judged, evidence)
     if course.step.state is StepState.AWAITING_APPROVAL:
+        why = "" if course.step.asked in (None, RolloutReason.AWAITING_APPROVAL) else f" ({course.step.asked})"
         course.wait(
-            RolloutReason.AWAITING_APPROVAL, f"step {course.step.shown}: `kubectl dram rollout approve` goes on"
+            RolloutReason.AWAITING_APPROVAL, f"step {course.step.shown}{why}: `kubectl dram rollout approve` goes on"
         )
     if course.step.state is StepState.PASSED and course.may_move():
         _next(course)
@@ -115,21 +119,29 @@ def _pass(course: Course) -> None:
 
 
 def approve(course: Course, who: str) -> None:
-    """A person lets the step go on."""
-    course.update_step(state=StepState.PASSED, approved_by=who)
+    """A person lets the step go on: past what was asked, or, where telemetry was missing, to where it was."""
+    if course.step.asked in WITHOUT_DATA:
+        course.update(
+            analysis=tuple(one.model_copy(update={"errors": 0, "missing": 0}) for one in course.status.analysis)
+        )
+        course.update_step(state=StepState.BAKING if course.step.bake_started_at else StepState.UPDATING)
+    else:
+        course.update_step(state=StepState.PASSED, approved_by=who)
     course.tell(RolloutReason.APPROVED, f"step {course.step.shown} was approved by {who}")
 
 
 def _ask(course: Course, reason: RolloutReason, message: str, *, warning: bool = False) -> None:
     """Stop until a person has looked."""
     course.wait(reason, message)
-    if course.step.state is not StepState.AWAITING_APPROVAL:
-        course.update_step(state=StepState.AWAITING_APPROVAL)
+    if (course.step.state, course.step.asked) != (StepState.AWAITING_APPROVAL, reason):
+        course.update_step(state=StepState.AWAITING_APPROVAL, asked=reason.value)
         course.tell(reason, f"step {course.step.shown} waits for a person: {message}", warning=warning)
 
 
 def _next(course: Course) -> None:
-    index = course.step.index + 1
+    if not _knows_devices(course):
+        return
+    index = 0 if course.step.incomplete else course.step.index + 1
     if index < len(course.spec.strategy.steps):
         _start(course, index)
         return
@@ -137,10 +149,7 @@ def _next(course: Course) -> None:
 
 
 def _start(course: Course, index: int) -> None:
-    if not course.may_move():
-        return
-    if course.observed.inventory is None:
-        course.wait(RolloutReason.INVENTORY_UNAVAILABLE, "the list of devices cannot be read")
+    if not course.may_move() or not _knows_devices(course):
         return
     step = course.spec.strategy.steps[index]
     if step.cohort is None:
@@ -157,24 +166,36 @@ def _start(course: Course, index: int) -> None:
     course.wait(RolloutReason.PROGRESSING, told)
 
 
+def _knows_devices(course: Course) -> bool:
+    if course.observed.inventory is None:
+        course.wait(RolloutReason.INVENTORY_UNAVAILABLE, "the list of devices cannot be read")
+    return course.observed.inventory is not None
+
+
 def begin_again(course: Course, index: int, *, cutoff: str | None = None, approximate: bool = False) -> None:
     """Watch a step's devices from now on; the reach is as it is."""
     course.update(step=_blank(course, index), analysis=(), gate="Waiting")
-    arms = course.arms()
+    sizes = course.sizes()
     course.update_step(
         percent=percent_of(course.status.reach, course.fleet()),
         cutoff=cutoff,
         approximate=approximate,
-        treated=len(arms.treated),
-        control=len(arms.control),
+        treated=sizes.treated,
+        control=sizes.control,
         active_since=course.stamp,
-        devices=count_devices(course.views(), course.expectation(), course.now),
+        devices=course.counts() or DeviceCounts(known=course.inventory.known),
     )
 
 
 def _blank(course: Course, index: int) -> StepStatus:
-    shown = f"{index + 1}/{len(course.spec.strategy.steps)}"
-    return StepStatus(index=index, shown=shown, state=StepState.UPDATING, started_at=course.stamp)
+    plan = leading_to(course.spec.strategy.steps, index)
+    return StepStatus(
+        index=index, shown=_shown(course, index), state=StepState.UPDATING, started_at=course.stamp, plan=plan
+    )
+
+
+def _shown(course: Course, index: int) -> str:
+    return f"{index + 1}/{len(course.spec.strategy.steps)}"
 
 
 def _bake_seconds(course: Course) -> int:

@@ -82,7 +82,7 @@ class Limits:
     inconclusive_limit: int = 5
     """Inconclusive looks in a row after which people are asked."""
     error_limit: int = 10
-    """Errors in a row after which `missing_data` decides; fewer are waited out, whatever it says."""
+    """Errors in a row after which people are asked, or `missing_data` fails; fewer are waited out, whatever it says."""
     missing_data: MissingData = MissingData.WAIT
 
 
@@ -206,8 +206,8 @@ def rule(tally: Tally, latest: Outcome, limits: Limits) -> Ruling:
     failures = sum(letter in counted for letter in tally.looks)
     if failures >= limits.failure_limit:
         return Ruling(Verdict.ROLL_BACK, f"{failures} of the last {len(tally.looks)} looks are breaches")
-    if tally.errors >= limits.error_limit and limits.missing_data is not MissingData.WAIT:
-        verdict = Verdict.PAUSE if limits.missing_data is MissingData.PAUSE else Verdict.ROLL_BACK
+    if tally.errors >= limits.error_limit:
+        verdict = Verdict.ROLL_BACK if limits.missing_data is MissingData.FAIL else Verdict.PAUSE
         return Ruling(verdict, f"{tally.errors} queries in a row failed")
     if tally.missing and limits.missing_data is MissingData.PAUSE:
         return Ruling(Verdict.PAUSE, "there is no usable data")

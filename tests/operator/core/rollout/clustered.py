@@ -54,13 +54,12 @@ def fleets(
 def breaches(drawn: Fleets, question: Question) -> NDArray[np.bool_]:
     """Which fleets `compare` would find harmed, at any look: the same arithmetic, a row a fleet."""
     deciles = np.quantile(drawn.scaling, [0.1, 0.9], axis=1)
-    worst = question.limit + question.margin
-    spread = np.maximum(deciles[1] - deciles[0], sequential.MARGINS_IN_SCALE * worst)
+    spread = np.maximum(deciles[1] - deciles[0], sequential.MARGINS_IN_SCALE * question.margin)
     low, high = np.maximum(deciles[0] - spread, 0), deciles[1] + spread
     width = high - low
     treated = np.clip((drawn.treated - low[:, None]) / width[:, None], 0, 1)
     control = np.clip((drawn.control - low[:, None, None]) / width[:, None, None], 0, 1).mean(axis=2)
-    mean = (1 + question.limit / width) / 2
+    mean = (1 + question.margin / width) / 2
     gain = (treated - control + 1) / 2 / mean[:, None] - 1
     capital = np.mean([np.cumprod(1 + bet * gain, axis=1) for bet in sequential.BETS], axis=0)
     reached: NDArray[np.bool_] = capital.max(axis=1) >= 1 / question.alpha

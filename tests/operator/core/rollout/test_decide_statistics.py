@@ -49,9 +49,7 @@ def attempt(seed: int, harm: float = 0.0) -> tuple[bool, float | None]:
     ids = [f"{dice.bytes(16).hex()}" for _ in range(DEVICES)]
     before = World(manifest=world.manifest).status
     inventory = Inventory(tuple(Device(name) for name in ids))
-    observed = replace(
-        observed, inventory=inventory, rollout=observed.rollout.model_copy(update={"status": before})
-    )
+    observed = replace(observed, inventory=inventory, rollout=observed.rollout.model_copy(update={"status": before}))
     status = decide(observed, world.delivery, START).status
     fleet = inventory.salted(salt_of(observed.rollout.channel, NEW))
     treated = set(arms(status.reach, fleet, {}).treated.values())

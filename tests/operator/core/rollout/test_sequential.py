@@ -26,28 +26,30 @@ ALPHA = 0.05
 STEPS = ((50, 9), (100, 4))
 """Two steps of an attempt: treated devices, and control devices beside each."""
 METRICS = 2
+MARGIN = 0.005
 SHARE = share(ALPHA, METRICS, len(STEPS))
 BATCH = 1000
+WITHIN = (0.0, MARGIN)
+"""Equal arms, and the largest harm that a rollout says it bears: the hardest case of the promise."""
 
 
 def asked(partners: int, **more: float | bool) -> Question:
-    return Question(**{"alpha": SHARE, "treated_share": 1 / (1 + partners), "margin": 0.005} | more)  # type: ignore[arg-type]
+    return Question(**{"alpha": SHARE, "treated_share": 1 / (1 + partners), "margin": MARGIN} | more)  # type: ignore[arg-type]
 
 
 def scaling(treated: int, partners: int) -> int:
     return min(50, treated * partners // 4)
 
 
-def false_rollbacks(attempts: int, seed: int) -> int:
-    """Attempts between equal arms in which any metric of any step breached at any look."""
+def false_rollbacks(attempts: int, harm: float, seed: int) -> int:
+    """Attempts with a harm that is within the margin, in which any metric of any step breached at any look."""
     found = 0
     for number in range(0, attempts, BATCH):
         wrong = np.zeros(BATCH, dtype=np.bool_)
         for step, (treated, partners) in enumerate(STEPS):
             for metric in range(METRICS):
-                drawn = fleets(
-                    BATCH, treated, partners, scaling(treated, partners), hash((seed, number, step, metric)) % 2**32
-                )
+                dice = hash((seed, number, step, metric)) % 2**32
+                drawn = fleets(BATCH, treated, partners, scaling(treated, partners), dice, harm)
                 wrong |= breaches(drawn, asked(partners))
         found += int(wrong.sum())
     return found
@@ -70,10 +72,10 @@ def found_harm(runs: int, treated: int, partners: int, *, proportional: bool, se
     return found
 
 
-def check_false_rollbacks(attempts: int) -> None:
-    wrong = false_rollbacks(attempts, seed=1)
+def check_false_rollbacks(attempts: int, harm: float) -> None:
+    wrong = false_rollbacks(attempts, harm, seed=1)
     interval = binomtest(wrong, attempts).proportion_ci(0.99)
-    print(f"{wrong} of {attempts} attempts between equal arms rolled back: 99 % interval to {interval.high:.5f}")  # noqa: T201
+    print(f"{wrong} of {attempts} attempts with a harm of {harm} rolled back: 99 % interval to {interval.high:.5f}")  # noqa: T201
     assert interval.high <= ALPHA
 
 
@@ -84,8 +86,9 @@ def check_power(runs: int, treated: int, partners: int, proportional: bool) -> N
     assert interval.low >= 0.9
 
 
-def test_attempts_between_equal_arms_are_seldom_rolled_back() -> None:
-    check_false_rollbacks(4000)
+@pytest.mark.parametrize("harm", WITHIN)
+def test_attempts_within_the_margin_are_seldom_rolled_back(harm: float) -> None:
+    check_false_rollbacks(4000, harm)
 
 
 @pytest.mark.parametrize(("treated", "partners"), STEPS)
@@ -98,8 +101,9 @@ def test_a_step_finds_the_smallest_harm_that_it_says_it_can_see(
 
 @pytest.mark.heavy
 @pytest.mark.timeout(3600)
-def test_a_hundred_thousand_attempts_between_equal_arms() -> None:
-    check_false_rollbacks(100_000)
+@pytest.mark.parametrize("harm", WITHIN)
+def test_a_hundred_thousand_attempts_within_the_margin(harm: float) -> None:
+    check_false_rollbacks(100_000, harm)
 
 
 @pytest.mark.heavy
@@ -144,7 +148,7 @@ def test_the_bounds_enclose_what_they_speak_of_and_agree_with_the_verdict(one: l
     found = compare(an_hour(one, two), HALVES)
     assert found.lower is not None
     assert found.upper is not None
-    assert found.breached == (found.lower > 0) or abs(found.lower) < 1e-3
+    assert found.breached == (found.lower > HALVES.margin) or abs(found.lower - HALVES.margin) < 1e-3
     assert not (found.breached and found.passed)
     if found.passed:
         assert found.upper < HALVES.margin + 1e-3
@@ -170,10 +174,10 @@ def test_a_metric_of_which_less_is_worse_is_looked_at_from_the_other_side() -> N
     assert not compare(an_hour(good, bad), question).breached
 
 
-def test_a_harm_below_the_limit_is_no_breach() -> None:
+def test_a_harm_below_the_margin_is_no_breach() -> None:
     worse = [v + 0.02 for v in CALM]
-    lenient = replace(HALVES, limit=0.05)
-    assert compare(an_hour(worse * 5, CALM * 5), HALVES).breached
+    strict, lenient = replace(HALVES, margin=0.002), replace(HALVES, margin=0.05)
+    assert compare(an_hour(worse * 5, CALM * 5), strict).breached
     assert not compare(an_hour(worse * 5, CALM * 5), lenient).breached
 
 
@@ -235,7 +239,7 @@ def test_small_steps_say_that_they_see_nothing_and_larger_ones_see_more() -> Non
     told = [smallest_effect(control, HALVES, treated) or inf for treated in (0, 5, 30, 100, 400)]
     assert told == sorted(told, reverse=True)
     assert told[:2] == [inf, inf]
-    assert told[-1] < HALVES.margin
+    assert HALVES.margin < told[-1] < 2 * HALVES.margin
     assert smallest_effect(CALM[:9], HALVES, 100) is None
 
 
