@@ -1,4 +1,4 @@
-"""Bring images to the node: only the layers that it lacks are copied."""
+"""The node's containerd: images are brought to it, of which only the layers that it lacks are copied; containers are killed."""
 
 import io
 import json
@@ -29,6 +29,11 @@ def load(image: str, socket: Path) -> None:
     older = [name for name in known if name.rsplit(":", 1)[0] == image.rsplit(":", 1)[0] and name != image]
     if older:
         _ctr(socket, "images", "rm", *older)
+
+
+def kill(container: str, socket: Path) -> None:
+    """SIGKILL the first process of a container."""
+    _ctr(socket, "tasks", "kill", "--signal", "SIGKILL", container)
 
 
 def _import(layout: Path, image: str, socket: Path) -> None:

@@ -124,6 +124,10 @@ class Node:
         """Bring an image that buildah built to the node."""
         images.load(image, self.folder / "containerd.sock")
 
+    def kill(self, container: str) -> None:
+        """SIGKILL a container's first process, as the kernel or a power cut does."""
+        images.kill(container, self.folder / "containerd.sock")
+
     def _start_kubelet(self, kubeconfig: Path) -> None:
         config = ["--config=kubelet.yaml", f"--kubeconfig={kubeconfig}", f"--root-dir={self.folder}/kubelet"]
         identity = [f"--hostname-override={NAME}", f"--node-ip={self.address}"]

@@ -1,4 +1,4 @@
-"""A real Prometheus over a history that the test writes, so that nothing has to be waited for."""
+"""A real Prometheus over a history that the test writes, so that nothing has to be waited for; or over what it scrapes."""
 
 import json
 import shutil
@@ -6,7 +6,7 @@ import subprocess
 from http.client import HTTPConnection, HTTPException
 from pathlib import Path
 from types import TracebackType
-from typing import Self
+from typing import Any, Self
 
 from tests.cluster.binaries import binary
 from tests.cluster.pki import Authority
@@ -18,12 +18,24 @@ BCRYPT = "$2b$12$hNf2lSsxfm0.i4a.1kVpSOVyBCfIB51VRjgBUyv6kdnyTlgWj81Ay"
 
 
 class PrometheusServer:
-    """`with PrometheusServer(openmetrics) as server:` serves `server.url`; with `guarded` over TLS and basic authentication."""
+    """`with PrometheusServer(openmetrics) as server:` serves `server.url`; with `guarded` over TLS and basic authentication.
 
-    def __init__(self, history: str, *, guarded: bool = False) -> None:
+    `config` is Prometheus' own, for one that scrapes.
+    """
+
+    def __init__(
+        self,
+        history: str = "",
+        *,
+        guarded: bool = False,
+        config: dict[str, Any] | None = None,
+        address: str = "127.0.0.1",
+    ) -> None:
         self._history = history
         self._guarded = guarded
-        self._port = free_ports(1)[0]
+        self._config = config or {}
+        self._address = address
+        self._port = free_ports(1, address)[0]
 
     def __enter__(self) -> Self:
         self.folder = fresh_folder("prom")
@@ -44,7 +56,7 @@ class PrometheusServer:
     @property
     def url(self) -> str:
         """Where it is."""
-        return f"{'https' if self._guarded else 'http'}://127.0.0.1:{self._port}"
+        return f"{'https' if self._guarded else 'http'}://{self._address}:{self._port}"
 
     @property
     def ca_file(self) -> Path:
@@ -56,7 +68,7 @@ class PrometheusServer:
         guard = ["--web.config.file=web.json"] if self._guarded else []
         command = [
             *(str(binary("prometheus")), "--config.file=prometheus.json", "--storage.tsdb.path=data"),
-            *(f"--web.listen-address=127.0.0.1:{self._port}", "--storage.tsdb.retention.time=100y", *guard),
+            *(f"--web.listen-address={self._address}:{self._port}", "--storage.tsdb.retention.time=100y", *guard),
         ]
         self.processes.start("prometheus", command)
         self.processes.wait_ready("prometheus", self._is_ready)
@@ -66,14 +78,15 @@ class PrometheusServer:
         self.processes.stop("prometheus")
 
     def _write(self) -> None:
-        (self.folder / "prometheus.json").write_text("{}")
-        (self.folder / "history.txt").write_text(self._history)
-        subprocess.run(
-            [str(binary("promtool")), "tsdb", "create-blocks-from", "openmetrics", "history.txt", "data"],
-            cwd=self.folder,
-            check=True,
-            capture_output=True,
-        )
+        (self.folder / "prometheus.json").write_text(json.dumps(self._config))
+        if self._history:
+            (self.folder / "history.txt").write_text(self._history)
+            subprocess.run(
+                [str(binary("promtool")), "tsdb", "create-blocks-from", "openmetrics", "history.txt", "data"],
+                cwd=self.folder,
+                check=True,
+                capture_output=True,
+            )
         if self._guarded:
             authority = Authority()
             self.ca_file.write_bytes(authority.certificate)
@@ -85,7 +98,7 @@ class PrometheusServer:
     def _is_ready(self) -> bool:
         if self._guarded:
             return "Server is ready to receive web requests" in self.processes.log("prometheus")
-        connection = HTTPConnection("127.0.0.1", self._port, timeout=2)
+        connection = HTTPConnection(self._address, self._port, timeout=2)
         try:
             connection.request("GET", "/-/ready")
             return connection.getresponse().status == 200

@@ -47,8 +47,10 @@ class S3Server:
     reader = READER
     region = REGION
 
-    def __init__(self, address: str = "127.0.0.1", *, tls: bool = False) -> None:
+    def __init__(self, address: str = "127.0.0.1", *, tls: bool = False, public: str | None = None) -> None:
+        """`public` names a bucket that anybody may read by plain HTTP, as devices read the release repository."""
         self.address = address
+        self._public = public
         self._tls = tls
         self._clients: dict[Credentials, S3Client] = {}
         self._making = threading.Lock()
@@ -68,6 +70,8 @@ class S3Server:
             }
             for user, actions in ACTIONS.items()
         ]
+        if self._public:
+            identities.append({"name": "anonymous", "actions": [f"Read:{self._public}"]})
         (self.folder / "s3.json").write_text(json.dumps({"identities": identities}))
         if self._tls:
             authority = Authority()

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from images import build
-from tests.cluster.api import Api
+from tests.cluster.api import Api, Object
 from tests.cluster.node import Node
 
 
@@ -20,13 +20,24 @@ class Cluster:
     """Address of this machine as pods see it: the S3 server listens there."""
     operator_image: str
     worker_image: str
+    agent_image: str
     audit_log: Path | None = None
     """The API server's audit log, where we can read it."""
+    node: Node | None = None
+    """The node, where it is our own."""
 
     @property
     def api(self) -> Api:
         """Requests as the administrator."""
         return Api(self.kubeconfig)
+
+    def kill_container(self, pod: Object) -> None:
+        """SIGKILL the container of a pod; its volumes stay. On a cluster that is not ours the whole pod goes."""
+        if self.node is None:
+            self.api.kill_pod(pod["metadata"]["name"], pod["metadata"]["namespace"])
+            return
+        (status,) = pod["status"]["containerStatuses"]
+        self.node.kill(status["containerID"].removeprefix("containerd://"))
 
 
 @contextmanager
@@ -48,20 +59,20 @@ def cluster() -> Iterator[Cluster]:
 
 
 def _given_cluster(kubeconfig: Path) -> Cluster:
-    names = ("DRAM_E2E_OPERATOR_IMAGE", "DRAM_E2E_WORKER_IMAGE", "DRAM_E2E_HOST")
+    names = ("DRAM_E2E_OPERATOR_IMAGE", "DRAM_E2E_WORKER_IMAGE", "DRAM_E2E_AGENT_IMAGE", "DRAM_E2E_HOST")
     missing = [name for name in names if not os.environ.get(name)]
     if missing:
         raise RuntimeError(
             f"KUBECONFIG is set, so {' and '.join(missing)} must be too: images that the cluster can pull (`make images` builds them), "
-            "and the address under which its pods reach this machine. Unset KUBECONFIG to start a node here."
+            "and the address under which its pods reach this machine, which has to reach theirs. Unset KUBECONFIG to start a node here."
         )
-    operator, worker, host = (os.environ[name] for name in names)
-    return Cluster(kubeconfig, host, operator, worker)
+    operator, worker, agent, host = (os.environ[name] for name in names)
+    return Cluster(kubeconfig, host, operator, worker, agent)
 
 
 def _own_cluster(node: Node) -> Cluster:
     node.load(build.build_pause())
-    operator, worker = build.build("operator"), build.build("worker")
-    node.load(operator)
-    node.load(worker)
-    return Cluster(node.kubeconfig, node.address, operator, worker, node.audit_log)
+    images = [build.build(name) for name in ("operator", "worker", "agent")]
+    for image in images:
+        node.load(image)
+    return Cluster(node.kubeconfig, node.address, *images, audit_log=node.audit_log, node=node)

@@ -8,19 +8,26 @@ from pathlib import Path
 import pytest
 
 from tests.cluster.api import wait_until
+from tests.cluster.prometheus import PrometheusServer
 from tests.cluster.s3 import S3Server
 from tests.e2e import cluster as clusters
 from tests.e2e import installation as installations
 from tests.e2e import smollm2
 from tests.e2e.cluster import Cluster
 from tests.e2e.installation import RESTRICTED, Installation
+from tests.e2e.releases import BUCKET, Releases, begin, scraping
 from tests.e2e.story import Story
 from tests.e2e.tiny import NAME, job_for, upload
+
+
+LAST = "test_rights.py"
+"""It looks at what the operator asked for in all other stories."""
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
     """Everything here is for a cluster; and a stage's pods start slower than unit tests."""
     here = Path(__file__).parent
+    items.sort(key=lambda item: item.path == here / LAST)
     for item in items:
         if here in item.path.parents:
             item.add_marker(pytest.mark.e2e)
@@ -35,16 +42,29 @@ def cluster() -> Iterator[Cluster]:
 
 
 @pytest.fixture(scope="session")
-def installation(cluster: Cluster) -> Iterator[Installation]:
+def prometheus(cluster: Cluster) -> Iterator[PrometheusServer]:
+    """A Prometheus that scrapes the devices, and that the operator reaches."""
+    with scraping(cluster.kubeconfig, cluster.host) as server:
+        yield server
+
+
+@pytest.fixture(scope="session")
+def releases(store: S3Server, tmp_path_factory: pytest.TempPathFactory) -> Releases:
+    """An empty release repository and its keys."""
+    return begin(store, tmp_path_factory.mktemp("releases"))
+
+
+@pytest.fixture(scope="session")
+def installation(cluster: Cluster, releases: Releases, prometheus: PrometheusServer) -> Iterator[Installation]:
     """Dram, installed by its chart."""
-    with installations.installation(cluster) as installed:
+    with installations.installation(cluster, releases, prometheus) as installed:
         yield installed
 
 
 @pytest.fixture(scope="session")
 def store(cluster: Cluster) -> Iterator[S3Server]:
     """An S3 server that pods reach, with a tiny teacher and its data in the bucket `models`."""
-    with S3Server(cluster.host) as server:
+    with S3Server(cluster.host, public=BUCKET) as server:
         for bucket in ("models", "dram"):
             server.bucket(bucket)
         yield server

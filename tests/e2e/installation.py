@@ -12,7 +12,9 @@ import yaml
 from tests.cluster.api import Api, Object, wait_until
 from tests.cluster.binaries import binary
 from tests.cluster.folders import REPOSITORY
+from tests.cluster.prometheus import PrometheusServer
 from tests.e2e.cluster import Cluster
+from tests.e2e.releases import Releases
 
 NAMESPACE = "dram-system"
 RELEASE = "dram"
@@ -96,7 +98,7 @@ def helm(cluster: Cluster, *arguments: str, values: dict[str, Any] | None = None
     return done.stdout
 
 
-def values_for(cluster: Cluster) -> dict[str, Any]:
+def values_for(cluster: Cluster, releases: Releases, prometheus: PrometheusServer) -> dict[str, Any]:
     """The chart's values on the cluster under test."""
     (operator, operator_tag), (worker, worker_tag) = (
         image.rsplit(":", 1) for image in (cluster.operator_image, cluster.worker_image)
@@ -106,15 +108,19 @@ def values_for(cluster: Cluster) -> dict[str, Any]:
         "worker": {"image": {"repository": worker, "tag": worker_tag}},
         # One replica that is followed quickly, so that a killed one costs the test seconds.
         "leaseSeconds": 4,
+        **releases.values(prometheus),
     }
 
 
 @contextmanager
-def installation(cluster: Cluster) -> Iterator[Installation]:
-    """Install the chart; uninstall it, CRD included, at the end."""
+def installation(cluster: Cluster, releases: Releases, prometheus: PrometheusServer) -> Iterator[Installation]:
+    """Install the chart; uninstall it, CRDs included, at the end."""
     cluster.api.apply({"apiVersion": "v1", "kind": "Namespace", "metadata": {"name": NAMESPACE, "labels": RESTRICTED}})
+    for secret in releases.secrets(NAMESPACE):
+        cluster.api.apply(secret)
     installed = Installation(cluster)
-    helm(cluster, "upgrade", "--install", RELEASE, str(CHART), "--values", "-", values=values_for(cluster))
+    values = values_for(cluster, releases, prometheus)
+    helm(cluster, "upgrade", "--install", RELEASE, str(CHART), "--values", "-", values=values)
     try:
         wait_until(
             lambda: bool(installed.pods()) and all(is_ready(pod) for pod in installed.pods()),
@@ -124,5 +130,6 @@ def installation(cluster: Cluster) -> Iterator[Installation]:
         yield installed
     finally:
         helm(cluster, "uninstall", RELEASE, "--wait")
-        cluster.api.delete("CustomResourceDefinition", "distillationjobs.dram.dev")
+        for kind in ("distillationjobs", "edgerollouts"):
+            cluster.api.delete("CustomResourceDefinition", f"{kind}.dram.dev")
         cluster.api.delete("Namespace", NAMESPACE)

@@ -1,30 +1,39 @@
 """What the chart renders is what a real API server takes."""
 
-import subprocess
 from pathlib import Path
 from typing import Any
 
 import pytest
 
-from tests.cluster.api import Api, Object, manifests
-from tests.cluster.binaries import binary
+from tests.cluster.api import Api, manifests
 from tests.cluster.controlplane import ControlPlane
 from tests.cluster.folders import REPOSITORY
+from tests.integration.chart.rendering import ChartRefused, of_kind, render
 
-CHART = REPOSITORY / "charts" / "dram"
 RESTRICTED = {"pod-security.kubernetes.io/enforce": "restricted"}
-
-
-def render(*values: str, namespace: str = "chart") -> list[Object]:
-    """The chart's objects."""
-    settings = [part for value in values for part in ("--set", value)]
-    command = [str(binary("helm")), "template", "dram", str(CHART), "--namespace", namespace, *settings]
-    return manifests(subprocess.run(command, check=True, capture_output=True, text=True).stdout)
-
-
-def of_kind(objects: list[Object], kind: str) -> list[Object]:
-    """The objects of one kind."""
-    return [obj for obj in objects if obj["kind"] == kind]
+ROLLOUTS = (
+    "releases.uri=s3://releases/tv",
+    "releases.endpoint=https://s3.example.com",
+    "releases.region=eu-1",
+    "releases.ca.secret=s3-ca",
+    "releases.credentialsSecret=releases-s3",
+    "releases.root=the-root",
+    "releases.operatorKey.secret=keys",
+    "releases.releaseKey.secret=keys",
+    "prometheus[0].name=default",
+    "prometheus[0].url=http://prometheus:9090",
+    "prometheus[1].name=guarded",
+    "prometheus[1].url=https://metrics.example.com/tenant",
+    "prometheus[1].timeoutSeconds=5",
+    "prometheus[1].username=dram",
+    "prometheus[1].headers.X-Scope-OrgID=edge",
+    *(f"prometheus[1].{kind}.secret=metrics" for kind in ("ca", "clientCertificate", "token", "password")),
+    *(f"prometheus[1].{kind}.key={kind}.txt" for kind in ("ca", "clientCertificate", "token", "password")),
+    "prometheus[1].secretHeaders.X-Key.secret=metrics",
+    "prometheus[1].secretHeaders.X-Key.key=key.txt",
+    "delivery.pollSeconds=120",
+)
+"""Everything that rollouts may be given."""
 
 
 @pytest.fixture(scope="module")
@@ -36,7 +45,7 @@ def api(control_plane: ControlPlane) -> Api:
     return api
 
 
-@pytest.mark.parametrize("values", [(), ("namespaces={served}",), ("storage.uri=s3://a/b", "replicas=2")])
+@pytest.mark.parametrize("values", [(), ("namespaces={served}",), ("storage.uri=s3://a/b", "replicas=2"), ROLLOUTS])
 def test_a_server_accepts_every_object(api: Api, values: tuple[str, ...]) -> None:
     for obj in render(*values):
         namespace = obj["metadata"].get("namespace")
@@ -44,8 +53,9 @@ def test_a_server_accepts_every_object(api: Api, values: tuple[str, ...]) -> Non
         assert api.get(obj["kind"], obj["metadata"]["name"], namespace)
 
 
-def test_the_operators_pod_passes_the_restricted_standard(api: Api) -> None:
-    (deployment,) = of_kind(render(), "Deployment")
+@pytest.mark.parametrize("values", [(), ROLLOUTS], ids=["plain", "rollouts"])
+def test_the_operators_pod_passes_the_restricted_standard(api: Api, values: tuple[str, ...]) -> None:
+    (deployment,) = of_kind(render(*values), "Deployment")
     pod = {"apiVersion": "v1", "kind": "Pod", **deployment["spec"]["template"]}
     pod["metadata"] = {"name": "operator", "namespace": "chart"}
     account = {"apiVersion": "v1", "kind": "ServiceAccount", "metadata": {"name": "dram", "namespace": "chart"}}
