@@ -72,7 +72,7 @@ def _given_cluster(kubeconfig: Path) -> Cluster:
 
 def _own_cluster(node: Node) -> Cluster:
     node.load(build.build_pause())
-    images = [build.build(name) for name in ("operator", "worker", "agent")]
-    for image in images:
+    operator, worker, agent = (build.build(name) for name in ("operator", "worker", "agent"))
+    for image in (operator, worker, agent):
         node.load(image)
-    return Cluster(node.kubeconfig, node.address, *images, audit_log=node.audit_log, node=node)
+    return Cluster(node.kubeconfig, node.address, operator, worker, agent, node.audit_log, node)

@@ -28,6 +28,7 @@ SECURE = {
     "seccompProfile": {"type": "RuntimeDefault"},
 }
 CONFINED = {"allowPrivilegeEscalation": False, "readOnlyRootFilesystem": True, "capabilities": {"drop": ["ALL"]}}
+SCRATCH = "/tmp"  # noqa: S108 -- a volume of the pod's own
 TRAFFIC = Path(__file__).with_name("_traffic.py")
 
 
@@ -54,9 +55,7 @@ class Fleet:
     def pods(self) -> list[Object]:
         """The devices' pods, by their number."""
         labels = ",".join(f"{name}={value}" for name, value in LABELS.items())
-        return sorted(
-            self.api.list("Pod", self.namespace, labels=labels), key=lambda pod: str(pod["metadata"]["name"])
-        )
+        return sorted(self.api.list("Pod", self.namespace, labels=labels), key=lambda pod: str(pod["metadata"]["name"]))
 
     def running(self) -> list[Object]:
         """Those whose agent runs."""
@@ -76,7 +75,9 @@ class Fleet:
 
     def restarts(self) -> Counter[str]:
         """How often each agent was started again."""
-        return Counter({pod["metadata"]["name"]: one["restartCount"] for pod in self.pods() for one in _containers(pod)})
+        return Counter(
+            {pod["metadata"]["name"]: one["restartCount"] for pod in self.pods() for one in _containers(pod)}
+        )
 
     def kill_agent(self, pod: Object) -> None:
         """SIGKILL an agent; its disk stays, the kubelet starts it again."""
@@ -130,7 +131,7 @@ class Fleet:
                 {"name": "config", "mountPath": "/etc/dram/config", "readOnly": True},
                 {"name": "ids", "mountPath": "/etc/dram/id/device-id", "subPathExpr": "$(POD_NAME)", "readOnly": True},
                 {"name": "state", "mountPath": "/var/lib/dram"},
-                {"name": "scratch", "mountPath": "/tmp"},
+                {"name": "scratch", "mountPath": SCRATCH},
             ],
         }
         volumes = [

@@ -20,6 +20,7 @@ NAMESPACE = "dram-system"
 RELEASE = "dram"
 CHART = REPOSITORY / "charts" / "dram"
 RESTRICTED = {"pod-security.kubernetes.io/enforce": "restricted"}
+SWITCH = f"{RELEASE}-switch"
 SELECTOR = "app.kubernetes.io/component=operator"
 
 
@@ -63,6 +64,15 @@ class Installation:
         for pod in self.pods():
             self.api.kill_pod(pod["metadata"]["name"], NAMESPACE)
         wait_until(lambda: self._others_are_ready(killed), "a new operator", explain=self.explain)
+
+    def freeze(self) -> None:
+        """Throw the installation's switch, as the chart's notes say."""
+        metadata = {"name": SWITCH, "namespace": NAMESPACE}
+        self.api.apply({"apiVersion": "v1", "kind": "ConfigMap", "metadata": metadata, "data": {"frozen": "true"}})
+
+    def thaw(self) -> None:
+        """Let rollouts move again."""
+        self.api.delete("ConfigMap", SWITCH, NAMESPACE)
 
     def explain(self) -> str:
         """What the operator's pods say."""

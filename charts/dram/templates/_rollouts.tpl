@@ -17,6 +17,7 @@
 {{- /* Every file that serving rollouts needs, as sources of one projected volume: /etc/dram/rollouts. */ -}}
 {{- define "dram.rolloutFiles" -}}
 {{- $releases := .Values.releases }}
+{{- $_ := required "releases.operatorKey.secret is needed with releases.uri: the Secret that holds operator.pem" $releases.operatorKey.secret }}
 - configMap: {name: {{ include "dram.name" . }}-releases}
 {{ include "dram.secretFile" (dict "from" $releases.operatorKey "path" "operator.pem") }}
 {{- if $releases.releaseKey.secret }}

@@ -97,3 +97,10 @@ def test_the_crds_are_the_generated_ones_and_stay_on_uninstall() -> None:
     for crd in generated:
         crd["metadata"].pop("annotations", None)
     assert rendered == generated
+
+
+def test_rollouts_without_a_root_or_a_key_are_refused_with_the_remedy() -> None:
+    with pytest.raises(ChartRefused, match=r"releases\.root is needed with releases\.uri"):
+        render("releases.uri=s3://releases", "releases.operatorKey.secret=keys")
+    with pytest.raises(ChartRefused, match=r"releases\.operatorKey\.secret is needed"):
+        render("releases.uri=s3://releases", "releases.root=x")
