@@ -89,7 +89,9 @@ def steady(size: str, ours: Figures, peer: Figures) -> list[Row]:
     return [
         Row(f"fleet.poll_p99_seconds.{size}", ours.p99_seconds, "s", PEER, peer.p99_seconds, note),
         Row(f"fleet.server_cpu_ratio.{size}", ours.cpu_ratio, "cores", PEER, peer.cpu_ratio, f"{LOWER}; {rate}"),
-        Row(f"fleet.poll_bytes.{size}", ours.poll_bytes, "B", PEER, peer.poll_bytes, f"{LOWER}; both ways, with headers"),
+        Row(
+            f"fleet.poll_bytes.{size}", ours.poll_bytes, "B", PEER, peer.poll_bytes, f"{LOWER}; both ways, with headers"
+        ),
     ]
 
 
@@ -130,7 +132,9 @@ def condition(headers: Mapping[str, str]) -> str:
 def unchanged(server: Served) -> Request:
     """The poll of a device that is up to date."""
     answer = urllib3.request("GET", f"{server.url}/{TIMESTAMP}")
-    return f"{urlsplit(server.url).path.strip('/')}/{TIMESTAMP}".lstrip("/"), f"If-None-Match: {answer.headers['ETag']}\r\n"
+    return f"{urlsplit(server.url).path.strip('/')}/{TIMESTAMP}".lstrip(
+        "/"
+    ), f"If-None-Match: {answer.headers['ETag']}\r\n"
 
 
 def load(server: Served, requests: list[Request], devices: int) -> Figures:

@@ -19,7 +19,6 @@ from tests.e2e.releases import BUCKET, Releases, begin, scraping
 from tests.e2e.story import Story
 from tests.e2e.tiny import NAME, job_for, upload
 
-
 LAST = "test_rights.py"
 """It looks at what the operator asked for in all other stories."""
 
