@@ -1,7 +1,7 @@
 """kopf wiring: which watches there are, and what a watch event becomes. No decision is made here.
 
 Only `on.event` handlers are registered: kopf writes nothing for them (no annotation, no finalizer), and never reports
-what happened as a diff, so that every event means the same: look at this DistillationJob again.
+what happened as a diff, so that every event means the same: look at this object again.
 """
 
 import asyncio
@@ -15,7 +15,7 @@ import kopf
 from dram_operator.adapters.kubernetes import Kubernetes
 from dram_operator.adapters.resources import JOBS, PODS, Resource
 from dram_operator.core.jobs import JOB_LABEL
-from dram_operator.errors import OperatorError
+from dram_operator.errors import OperatorError, SettingsInvalid
 from dram_operator.runtime.cache import WATCHED
 from dram_operator.runtime.logs import configure
 from dram_operator.runtime.operator import Operator
@@ -84,7 +84,7 @@ def _enqueue(operator: Operator, resource: Resource) -> Callable[..., Any]:
     async def enqueue(event: kopf.RawEvent, **_: Any) -> None:
         key = operator.cache.apply(resource, dict(event["object"]), deleted=event["type"] == "DELETED")
         if key is not None:
-            operator.queue.add(key)
+            operator.wake(key)
 
     return enqueue
 
@@ -136,7 +136,12 @@ async def run(settings: Settings, stop: asyncio.Event, *, signals: bool = False)
 
 def main() -> int:
     """Run the operator of this pod; 0 when it was told to stop, 1 when it had to."""
-    settings = Settings()
+    try:
+        settings = Settings.load()
+    except SettingsInvalid as error:
+        configure("INFO", "text")
+        log.error("not started: %s", error)  # noqa: TRY400 -- an expected end, not a fault: no traceback
+        return 1
     configure(settings.log_level, settings.log_format)
     try:
         asyncio.run(run(settings, asyncio.Event(), signals=True))

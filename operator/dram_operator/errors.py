@@ -8,7 +8,11 @@
     └── Terminal                   the same request would fail again until somebody changes something
         ├── NotFound               the object is gone
         ├── Refused                the API server says no: rights, quota, admission or validation
-        └── LeaseLost              another replica leads, or may lead: this process has to go
+        ├── LeaseLost              another replica leads, or may lead: this process has to go
+        ├── RepositoryInvalid      the release repository is not what its keys signed
+        │   ├── BucketRestored     … any more: it went back in time
+        │   └── KeyRetired         this process signs with a key that no longer counts
+        └── SettingsInvalid        the installation says something that cannot be: the process does not start
 
 Raised at the boundary that knows; the class alone decides about the next attempt.
 """
@@ -68,3 +72,7 @@ class BucketRestored(RepositoryInvalid):
 
 class KeyRetired(RepositoryInvalid):
     """The key of this process was rotated out."""
+
+
+class SettingsInvalid(Terminal):
+    """Settings that cannot be used; the message names each with what is wrong and what to do."""

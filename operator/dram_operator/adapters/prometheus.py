@@ -9,7 +9,7 @@ import json
 import logging
 import socket
 import ssl
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from ipaddress import IPv6Address, ip_address
@@ -54,6 +54,8 @@ class Endpoint:
     timeout_seconds: float = 10.0
     largest_answer_bytes: int = 32 << 20
     """Ten thousand devices with long labels take about 3 MiB."""
+    queries_at_once: int = 8
+    """A Prometheus answers 20 at once unless told otherwise; others want to be answered too."""
 
 
 class GuardedResolver(AbstractResolver):
@@ -88,7 +90,8 @@ class Prometheus:
     def __init__(self, endpoint: Endpoint) -> None:
         _check(endpoint)
         self._endpoint = endpoint
-        self._url = f"{endpoint.url.rstrip('/')}/api/v1/query"
+        self._url = f"{endpoint.url.rstrip('/')}/api/v1"
+        self._free = asyncio.Semaphore(endpoint.queries_at_once)
         self._session: aiohttp.ClientSession | None = None
 
     async def close(self) -> None:
@@ -116,9 +119,26 @@ class Prometheus:
     async def query(self, query: str, at: datetime) -> Answer:
         """The series of an instant query as of `at`; the answer's `newest` and `support` are not known."""
         form = {"query": query, "time": f"{at.timestamp():.3f}", "timeout": f"{self._endpoint.timeout_seconds:g}s"}
+        return await self._ask("query", form, read_answer)
+
+    async def series(self, selector: str, since: datetime, until: datetime) -> Answer:
+        """The label sets of all series that had a sample in that time, each with the value 1: no sample is read for it."""
+        form = {"match[]": selector, "start": f"{since.timestamp():.3f}", "end": f"{until.timestamp():.3f}"}
+        return await self._ask("series", form, read_series)
+
+    async def _ask(self, path: str, form: dict[str, str], read: Callable[[bytes], Answer]) -> Answer:
+        async with self._free:
+            body = await self._post(path, form)
+        if isinstance(body, Answer):
+            return body
+        answer = read(body)
+        return self._failed(answer.trouble) if answer.trouble else answer
+
+    async def _post(self, path: str, form: dict[str, str]) -> bytes | Answer:
+        """The body of an answer, or the answer that tells why there is none."""
         try:
             async with self._opened().post(
-                self._url, data=form, headers=self._headers(), allow_redirects=False
+                f"{self._url}/{path}", data=form, headers=self._headers(), allow_redirects=False
             ) as response:
                 if response.status != 200:
                     return self._failed(
@@ -129,10 +149,7 @@ class Prometheus:
             return self._failed(Trouble.TIMED_OUT)
         except (aiohttp.ClientError, OSError, ValueError) as error:
             return self._failed(Trouble.UNREACHABLE, type(error).__name__)
-        if body is None:
-            return self._failed(Trouble.TOO_LARGE)
-        answer = read_answer(body)
-        return self._failed(answer.trouble) if answer.trouble else answer
+        return self._failed(Trouble.TOO_LARGE) if body is None else body
 
     def _failed(self, trouble: Trouble, detail: object = "") -> Answer:
         LOGGER.debug("%s: %s %s", self._endpoint.name, trouble.value, detail)
@@ -183,6 +200,19 @@ def read_answer(body: bytes) -> Answer:
         if kind != "vector":
             return Answer(trouble=Trouble.MALFORMED)
         return Answer(tuple(Sample(_labels(series["metric"]), _number(series["value"])) for series in result))
+    except (ValueError, KeyError, TypeError, AttributeError, RecursionError):
+        return Answer(trouble=Trouble.MALFORMED)
+
+
+def read_series(body: bytes) -> Answer:
+    """The label sets in a body; Malformed for whatever is not a whole answer."""
+    try:
+        answer = json.loads(body)
+        if answer["status"] != "success":
+            return Answer(trouble=Trouble.MALFORMED)
+        if answer.get("warnings"):
+            return Answer(trouble=Trouble.PARTIAL)
+        return Answer(tuple(Sample(_labels(labels), 1.0) for labels in answer["data"]))
     except (ValueError, KeyError, TypeError, AttributeError, RecursionError):
         return Answer(trouble=Trouble.MALFORMED)
 

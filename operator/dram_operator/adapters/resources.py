@@ -24,6 +24,7 @@ class Resource:
 
 
 DISTILLATION_JOBS = Resource("dram.dev", "v1alpha1", "distillationjobs", "DistillationJob")
+EDGE_ROLLOUTS = Resource("dram.dev", "v1alpha1", "edgerollouts", "EdgeRollout")
 JOBS = Resource("batch", "v1", "jobs", "Job")
 PODS = Resource("", "v1", "pods", "Pod")
 SERVICES = Resource("", "v1", "services", "Service")
@@ -31,4 +32,4 @@ EVENTS = Resource("", "v1", "events", "Event")
 LEASES = Resource("coordination.k8s.io", "v1", "leases", "Lease")
 TOKEN_REVIEWS = Resource("authentication.k8s.io", "v1", "tokenreviews", "TokenReview")
 
-BY_KIND = {resource.kind: resource for resource in (DISTILLATION_JOBS, JOBS, PODS, SERVICES)}
+BY_KIND = {resource.kind: resource for resource in (DISTILLATION_JOBS, EDGE_ROLLOUTS, JOBS, PODS, SERVICES)}

@@ -10,20 +10,27 @@ from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from typing import NamedTuple
 
-from dram_operator.adapters.resources import DISTILLATION_JOBS, JOBS, PODS, Object, Resource
+from dram_operator.adapters.resources import DISTILLATION_JOBS, EDGE_ROLLOUTS, JOBS, PODS, Object, Resource
 from dram_operator.adapters.views import has_ended, owner_uid
 from dram_operator.core.jobs import JOB_LABEL
 
-WATCHED = (DISTILLATION_JOBS, JOBS, PODS)
+WATCHED = (DISTILLATION_JOBS, EDGE_ROLLOUTS, JOBS, PODS)
+SERVED = (DISTILLATION_JOBS, EDGE_ROLLOUTS)
+"""The kinds that are reconciled."""
 TOMBSTONES = 10_000
 """Deleted UIDs remembered: far more than can be in flight between a write's answer and its watch event."""
 
 
 class Key(NamedTuple):
-    """A DistillationJob by name."""
+    """An object that is reconciled, by name."""
 
     namespace: str
     name: str
+    kind: str = DISTILLATION_JOBS.kind
+
+
+Name = tuple[str, str]
+"""Namespace and name of any object."""
 
 
 @dataclass(frozen=True)
@@ -37,20 +44,21 @@ class Snapshot:
 
 
 class Cache:
-    """The newest known version of every watched object, by DistillationJob."""
+    """The newest known version of every watched object, children by their DistillationJob."""
 
     def __init__(self) -> None:
-        self._objects: dict[Resource, dict[Key, Object]] = {resource: {} for resource in WATCHED}
+        self._objects: dict[Resource, dict[Name, Object]] = {resource: {} for resource in WATCHED}
         self._children: dict[Resource, dict[Key, dict[str, Object]]] = {
             resource: defaultdict(dict) for resource in (JOBS, PODS)
         }
+        self._waiting: dict[Key, set[Key]] = defaultdict(set)
         self._last_words: dict[str, dict[str, Object]] = defaultdict(dict)
         self._tombstones: OrderedDict[str, None] = OrderedDict()
 
     def apply(self, resource: Resource, obj: Object, deleted: bool = False) -> Key | None:
-        """Take a message in; returns the DistillationJob that it concerns, None when it tells nothing new."""
+        """Take a message in; returns the reconciled object that it concerns, None when it tells nothing new."""
         metadata = obj["metadata"]
-        name = Key(metadata["namespace"], metadata["name"])
+        name = (metadata["namespace"], metadata["name"])
         known = self._objects[resource].get(name)
         if metadata["uid"] in self._tombstones or (known and not deleted and not _is_newer(obj, known)):
             return None
@@ -66,7 +74,7 @@ class Cache:
     def replace(
         self, resource: Resource, listed: Iterable[Object], version: str, namespace: str | None = None
     ) -> set[Key]:
-        """Take a listing in; returns the DistillationJobs of which it told something new, deletions included."""
+        """Take a listing in; returns the reconciled objects of which it told something new, deletions included."""
         changed: set[Key | None] = set()
         seen = set()
         for obj in listed:
@@ -81,7 +89,7 @@ class Cache:
 
     def snapshot(self, key: Key) -> Snapshot | None:
         """A DistillationJob with the children that it owns; None when there is no such DistillationJob."""
-        job = self._objects[DISTILLATION_JOBS].get(key)
+        job = self.find(DISTILLATION_JOBS, key.namespace, key.name)
         if job is None:
             return None
         uid = job["metadata"]["uid"]
@@ -96,33 +104,56 @@ class Cache:
 
     def find(self, resource: Resource, namespace: str, name: str) -> Object | None:
         """One object by its name."""
-        return self._objects[resource].get(Key(namespace, name))
+        return self._objects[resource].get((namespace, name))
 
     def knows(self, resource: Resource, obj: Object) -> bool:
         """Whether this version of an object, or a later one, or its end, has been told."""
         metadata = obj["metadata"]
-        known = self._objects[resource].get(Key(metadata["namespace"], metadata["name"]))
+        known = self.find(resource, metadata["namespace"], metadata["name"])
         return metadata["uid"] in self._tombstones or (known is not None and not _is_newer(obj, known))
 
     def distillation_jobs(self) -> Iterator[Object]:
         """Every DistillationJob as it was last seen."""
         yield from list(self._objects[DISTILLATION_JOBS].values())
 
-    def _store(self, resource: Resource, name: Key, obj: Object) -> None:
+    def edge_rollouts(self) -> Iterator[Object]:
+        """Every EdgeRollout as it was last seen."""
+        yield from list(self._objects[EDGE_ROLLOUTS].values())
+
+    def waiting_for(self, job: Key) -> tuple[Key, ...]:
+        """The EdgeRollouts that name a DistillationJob whose variant they do not have yet."""
+        return tuple(self._waiting.get(job, ()))
+
+    def _store(self, resource: Resource, name: Name, obj: Object) -> None:
         obj["metadata"].pop("managedFields", None)
+        if resource is EDGE_ROLLOUTS:
+            self._note_wait(obj, known=self._objects[resource].get(name))
         self._objects[resource][name] = obj
         owner = owner_key(resource, obj)
         if owner and resource in self._children:
-            self._children[resource][owner][name.name] = obj
+            self._children[resource][owner][name[1]] = obj
 
-    def _remove(self, resource: Resource, name: Key, known: Object) -> None:
+    def _remove(self, resource: Resource, name: Name, known: Object) -> None:
         del self._objects[resource][name]
+        if resource is EDGE_ROLLOUTS:
+            self._note_wait(None, known)
         owner = owner_key(resource, known)
         if owner and resource in self._children:
             siblings = self._children[resource][owner]
-            siblings.pop(name.name, None)
+            siblings.pop(name[1], None)
             if not siblings:
                 del self._children[resource][owner]
+
+    def _note_wait(self, rollout: Object | None, known: Object | None) -> None:
+        """Keep in mind which job a rollout waits for."""
+        for obj, waits in ((known, False), (rollout, True)):
+            job = _awaited(obj) if obj else None
+            if obj is None or job is None:
+                continue
+            key = Key(obj["metadata"]["namespace"], obj["metadata"]["name"], EDGE_ROLLOUTS.kind)
+            (self._waiting[job].add if waits else self._waiting[job].discard)(key)
+            if not self._waiting[job]:
+                del self._waiting[job]
 
     def _remember(self, resource: Resource, obj: Object) -> None:
         """Keep how a pod ended: an evicted one is often gone before its Job is called failed, and only it knows why."""
@@ -142,12 +173,20 @@ class Cache:
 
 
 def owner_key(resource: Resource, obj: Object) -> Key | None:
-    """The DistillationJob that an object is, or is labelled for."""
+    """The reconciled object that an object is, or the DistillationJob that it is labelled for."""
     metadata = obj["metadata"]
-    if resource is DISTILLATION_JOBS:
-        return Key(metadata["namespace"], metadata["name"])
+    if resource in SERVED:
+        return Key(metadata["namespace"], metadata["name"], resource.kind)
     label = metadata.get("labels", {}).get(JOB_LABEL)
     return Key(metadata["namespace"], label) if label else None
+
+
+def _awaited(rollout: Object) -> Key | None:
+    """The DistillationJob whose variant a rollout wants and has not taken up."""
+    source, status = rollout["spec"].get("artifact", {}), rollout.get("status", {})
+    if "jobRef" not in source or source in [status.get(known, {}).get("source") for known in ("candidate", "stable")]:
+        return None
+    return Key(rollout["metadata"]["namespace"], source["jobRef"]["name"])
 
 
 def _is_newer(obj: Object, known: Object) -> bool:

@@ -9,8 +9,9 @@ from datetime import datetime
 from typing import NamedTuple
 
 from dram_operator.adapters.kubernetes import Kubernetes
-from dram_operator.adapters.resources import DISTILLATION_JOBS, EVENTS, Object
+from dram_operator.adapters.resources import BY_KIND, EVENTS, Object
 from dram_operator.core.observed import JobEvent
+from dram_operator.core.rollout.observed import RolloutEvent
 from dram_operator.core.times import stamp
 from dram_operator.errors import NameTaken, NotFound, OperatorError
 
@@ -23,9 +24,12 @@ LONGEST_MESSAGE = 1024
 """The API server's own limit."""
 
 
+Told = JobEvent | RolloutEvent
+
+
 class _Waiting(NamedTuple):
     involved: Object
-    event: JobEvent
+    event: Told
     at: datetime
 
 
@@ -39,10 +43,10 @@ class Recorder:
         self._queue: asyncio.Queue[_Waiting] = asyncio.Queue(WAITING)
         self._counts: OrderedDict[str, int] = OrderedDict()
 
-    def record(self, job: Object, event: JobEvent) -> None:
+    def record(self, obj: Object, event: Told) -> None:
         """Hand an Event over; it is sent soon, or dropped when too many wait."""
         try:
-            self._queue.put_nowait(_Waiting(involved_object(job), event, self._clock()))
+            self._queue.put_nowait(_Waiting(involved_object(obj), event, self._clock()))
         except asyncio.QueueFull:
             log.warning("event dropped: too many are waiting", extra={"reason": event.reason})
 
@@ -86,19 +90,19 @@ class Recorder:
             self._counts.popitem(last=False)
 
 
-def involved_object(job: Object) -> Object:
-    """The reference to the DistillationJob that an Event is about."""
-    metadata = job["metadata"]
+def involved_object(obj: Object) -> Object:
+    """The reference to the object that an Event is about."""
+    metadata, resource = obj["metadata"], BY_KIND[obj["kind"]]
     return {
-        "apiVersion": f"{DISTILLATION_JOBS.group}/{DISTILLATION_JOBS.version}",
-        "kind": DISTILLATION_JOBS.kind,
+        "apiVersion": f"{resource.group}/{resource.version}",
+        "kind": resource.kind,
         "name": metadata["name"],
         "namespace": metadata["namespace"],
         "uid": metadata["uid"],
     }
 
 
-def manifest(involved: Object, event: JobEvent, at: datetime, instance: str) -> Object:
+def manifest(involved: Object, event: Told, at: datetime, instance: str) -> Object:
     """The Event object. Its name follows from what it says, so that a repeat meets the first one."""
     said = "\n".join((involved["uid"], event.type, event.reason, event.message))
     name = f"{involved['name']}.{hashlib.sha256(said.encode()).hexdigest()[:16]}"

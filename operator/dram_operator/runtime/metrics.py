@@ -1,6 +1,6 @@
-"""What Prometheus can scrape. Job series are read from the cache at scrape time, so they go when their object goes."""
+"""What Prometheus can scrape. Series of jobs are read from the cache at scrape time, so they go when their object goes."""
 
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Mapping
 
 from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram
 from prometheus_client.core import CounterMetricFamily, GaugeMetricFamily, Metric
@@ -20,9 +20,9 @@ LOSS_TERMS = {"loss": "total", "soft": "soft", "hard": "hard", "hidden": "hidden
 
 
 class Metrics:
-    """The operator's own counters, and the series of its jobs."""
+    """The operator's own counters, and the series of what it serves."""
 
-    def __init__(self, depth: Callable[[], float], jobs: Callable[[], Iterable[Object]], board: ProgressBoard) -> None:
+    def __init__(self, depths: Mapping[str, Callable[[], float]], *collectors: Collector) -> None:
         self.registry = CollectorRegistry()
         self.reconcile_seconds = Histogram(
             "dram_operator_reconcile_seconds",
@@ -44,8 +44,10 @@ class Metrics:
         queue = Gauge(
             "dram_operator_queue_depth", "Objects that wait for a reconcile.", ["kind"], registry=self.registry
         )
-        queue.labels("DistillationJob").set_function(depth)
-        self.registry.register(JobCollector(jobs, board))
+        for kind, depth in depths.items():
+            queue.labels(kind).set_function(depth)
+        for collector in collectors:
+            self.registry.register(collector)
 
     def count_write(self, verb: str, resource: Resource) -> None:
         """Count one accepted write."""

@@ -6,16 +6,19 @@ import time
 from collections.abc import Awaitable, Callable
 from contextlib import AsyncExitStack
 from datetime import UTC, datetime
+from functools import partial
 
 from dram_operator.adapters.kubernetes import Kubernetes
+from dram_operator.adapters.resources import DISTILLATION_JOBS, EDGE_ROLLOUTS
 from dram_operator.runtime.board import ProgressBoard
-from dram_operator.runtime.cache import Cache, Key
+from dram_operator.runtime.cache import SERVED, Cache, Key
 from dram_operator.runtime.events import Recorder
 from dram_operator.runtime.leader import Elector
-from dram_operator.runtime.metrics import Metrics
+from dram_operator.runtime.metrics import JobCollector, Metrics
 from dram_operator.runtime.progress import ProgressEndpoint
 from dram_operator.runtime.queue import Queue
 from dram_operator.runtime.reconcile import Reconciler
+from dram_operator.runtime.rollouts.service import MakeArtifacts, Rollouts, Surroundings
 from dram_operator.runtime.servers import (
     Health,
     Leadership,
@@ -36,31 +39,61 @@ DRAIN_SECONDS = 10.0
 """How long a stopping replica finishes what it began; the pod is killed after 30 s."""
 
 Watch = Callable[["Operator"], Awaitable[None]]
+Reconcile = Callable[[Key], Awaitable[float | None]]
 
 
 class Operator:
-    """The parts of a replica, wired. `watch` feeds `cache` and `queue` until it is cancelled."""
+    """The parts of a replica, wired. `watch` feeds `cache` and wakes what changed until it is cancelled."""
 
     def __init__(
-        self, settings: Settings, api: Kubernetes, watch: Watch, claim_signals: Callable[[], None] = lambda: None
+        self,
+        settings: Settings,
+        api: Kubernetes,
+        watch: Watch,
+        claim_signals: Callable[[], None] = lambda: None,
+        make_artifacts: MakeArtifacts | None = None,
     ) -> None:
         self.settings = settings
         self.api = api
         self.claim_signals = claim_signals
         self.cache = Cache()
-        self.queue: Queue[Key] = Queue(time.monotonic)
         self.board = ProgressBoard(_now)
-        self.metrics = Metrics(lambda: self.queue.depth, self.cache.distillation_jobs, self.board)
-        api.on_write = self.metrics.count_write
         self.recorder = Recorder(api, _now, settings.identity)
+        self._queues: dict[str, Queue[Key]] = {resource.kind: Queue(time.monotonic) for resource in SERVED}
+        self._rollouts = Rollouts(
+            Surroundings(settings, api, self.cache, self.recorder, self.wake, _now), make_artifacts
+        )
+        self.metrics = Metrics(
+            {kind: partial(getattr, queue, "depth") for kind, queue in self._queues.items()},
+            JobCollector(self.cache.distillation_jobs, self.board),
+            self._rollouts.collector(),
+        )
+        api.on_write = self.metrics.count_write
         self.leads = False
         self.metrics_port = settings.metrics_port
         self.progress_port = settings.progress_port
         self._watch = watch
-        reconciler = Reconciler(api, self.cache, self.board, self.recorder, settings.installation(), _now)
-        self._workers = Workers(self.queue, reconciler, self.metrics, settings.workers)
-        self._sync = Sync(api, self.cache, settings.namespaces, self.queue.add, settings.resync_seconds)
+        self._workers = self._staff()
+        self._sync = Sync(api, self.cache, settings.namespaces, self.wake, settings.resync_seconds)
         self._elector: Elector | None = None
+
+    def wake(self, key: Key, delay: float = 0.0) -> None:
+        """Have an object looked at, and with a DistillationJob the rollouts that wait for it."""
+        self._queues[key.kind].add(key, delay)
+        for waiting in self.cache.waiting_for(key):
+            self._queues[waiting.kind].add(waiting)
+
+    def _staff(self) -> tuple[Workers, ...]:
+        """Workers for each kind: an outage that slows one kind down does not hold the other."""
+        jobs = Reconciler(self.api, self.cache, self.board, self.recorder, self.settings.installation(), _now)
+        reconcilers: dict[str, Reconcile] = {
+            DISTILLATION_JOBS.kind: jobs,
+            EDGE_ROLLOUTS.kind: self._rollouts.reconcile,
+        }
+        return tuple(
+            Workers(kind, self._queues[kind], reconcile, self.metrics, self.settings.workers)
+            for kind, reconcile in reconcilers.items()
+        )
 
     async def run(self, stop: asyncio.Event) -> None:
         """Serve, wait for the lease, lead until `stop` is set; raises LeaseLost, or what made leading impossible."""
@@ -80,10 +113,11 @@ class Operator:
         try:
             async with AsyncExitStack() as stack:
                 background = {_spawn(stack, self.recorder.run()), _spawn(stack, self._watch(self))}
+                background.add(_spawn(stack, self._rollouts.run()))
                 if not await _finished(self._sync.first(), stopping, holding, *background):
                     return
                 background.add(_spawn(stack, self._sync.repeat()))
-                working = asyncio.create_task(self._workers.run())
+                working = asyncio.create_task(self._work())
                 stack.push_async_callback(self._finish, working)
                 parts = {working, *background}
                 await asyncio.wait({stopping, holding, *parts}, return_when=asyncio.FIRST_COMPLETED)
@@ -100,9 +134,15 @@ class Operator:
             if not lost:
                 await elector.release()
 
+    async def _work(self) -> None:
+        async with asyncio.TaskGroup() as group:
+            for workers in self._workers:
+                group.create_task(workers.run())
+
     async def _finish(self, working: "asyncio.Task[None]") -> None:
         """Let running reconciles end and their events be sent."""
-        self.queue.stop()
+        for queue in self._queues.values():
+            queue.stop()
         try:
             async with asyncio.timeout(DRAIN_SECONDS):
                 await asyncio.gather(working, return_exceptions=True)
@@ -112,13 +152,16 @@ class Operator:
 
     async def _listen(self, stack: AsyncExitStack) -> None:
         settings = self.settings
-        health = Health(is_live=lambda: self._workers.are_moving and self._sync.is_hearing, is_ready=self._is_ready)
+        health = Health(
+            is_live=lambda: all(workers.are_moving for workers in self._workers) and self._sync.is_hearing,
+            is_ready=self._is_ready,
+        )
         listener = Listener(metrics_app(self.metrics.registry, health), settings.metrics_port)
         stack.push_async_callback(listener.stop)
         self.metrics_port = await listener.start()
         if settings.progress_certificate is None or settings.progress_key is None:
             return
-        endpoint = ProgressEndpoint(Tokens(self.api, time.monotonic), self.cache, self.board, self.queue.add)
+        endpoint = ProgressEndpoint(Tokens(self.api, time.monotonic), self.cache, self.board, self.wake)
         leadership = Leadership(lambda: self.leads, self._leader_address)
         router = ProgressRouter(endpoint, leadership, settings.progress_url, settings.progress_ca)
         tls = server_tls(settings.progress_certificate, settings.progress_key)

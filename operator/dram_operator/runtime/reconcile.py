@@ -8,7 +8,6 @@ status that forgets it, and `decide` starts what status calls running but nobody
 import logging
 from collections.abc import Callable
 from datetime import datetime
-from typing import Any
 
 from pydantic import ValidationError
 
@@ -26,6 +25,7 @@ from dram_operator.runtime.board import ProgressBoard
 from dram_operator.runtime.cache import Cache, Key
 from dram_operator.runtime.events import Recorder
 from dram_operator.runtime.sight import Sight
+from dram_operator.runtime.status import status_patch
 
 log = logging.getLogger(__name__)
 
@@ -175,14 +175,6 @@ class Reconciler:
         )
         self._recorder.record(obj, JobEvent("Warning", "SpecInvalid", message))
         log.error("unreadable object: %s", message, extra=about(obj["metadata"]))
-
-
-def status_patch(old: DistillationJobStatus, new: DistillationJobStatus) -> dict[str, Any]:
-    """The merge patch from one status to the other: whole top-level fields, null for those that went."""
-    before = old.model_dump(mode="json", by_alias=True, exclude_none=True)
-    after = new.model_dump(mode="json", by_alias=True, exclude_none=True)
-    gone: dict[str, Any] = {name: None for name in before if name not in after}
-    return gone | {name: value for name, value in after.items() if before.get(name) != value or name not in before}
 
 
 def about(metadata: Object, **more: object) -> dict[str, object]:

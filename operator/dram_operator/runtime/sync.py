@@ -5,7 +5,7 @@ import logging
 from collections.abc import Callable, Sequence
 
 from dram_operator.adapters.kubernetes import Kubernetes
-from dram_operator.adapters.resources import DISTILLATION_JOBS, Object, Resource
+from dram_operator.adapters.resources import JOBS, PODS, Object, Resource
 from dram_operator.core.jobs import JOB_LABEL
 from dram_operator.errors import OperatorError
 from dram_operator.runtime.cache import WATCHED, Cache, Key
@@ -89,5 +89,5 @@ class Sync:
         return False
 
     async def _read(self, resource: Resource, namespace: str | None) -> tuple[list[Object], str]:
-        labels = "" if resource is DISTILLATION_JOBS else JOB_LABEL
+        labels = JOB_LABEL if resource in (JOBS, PODS) else ""
         return await self._api.list(resource, namespace, labels=labels)

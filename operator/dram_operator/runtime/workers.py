@@ -12,17 +12,22 @@ from dram_operator.runtime.queue import Queue
 
 log = logging.getLogger(__name__)
 
-KIND = "DistillationJob"
 STUCK_SECONDS = 180.0
 """A reconcile that takes longer hangs: it makes a handful of requests of at most 30 s each."""
 
 
 class Workers:
-    """Takes keys from the queue and reconciles them until the queue is stopped."""
+    """Takes keys of one kind from their queue and reconciles them until the queue is stopped."""
 
     def __init__(
-        self, queue: Queue[Key], reconcile: Callable[[Key], Awaitable[float | None]], metrics: Metrics, count: int
+        self,
+        kind: str,
+        queue: Queue[Key],
+        reconcile: Callable[[Key], Awaitable[float | None]],
+        metrics: Metrics,
+        count: int,
     ) -> None:
+        self._kind = kind
         self._queue = queue
         self._reconcile = reconcile
         self._metrics = metrics
@@ -44,7 +49,7 @@ class Workers:
         while (key := await self._queue.take()) is not None:
             self._since[key] = time.monotonic()
             try:
-                with self._metrics.reconcile_seconds.labels(KIND).time():
+                with self._metrics.reconcile_seconds.labels(self._kind).time():
                     await self._once(key)
             finally:
                 del self._since[key]
@@ -52,7 +57,7 @@ class Workers:
 
     async def _once(self, key: Key) -> None:
         """One reconcile; whatever goes wrong with one object must not stop the others."""
-        fields = {"namespace": key.namespace, "job": key.name}
+        fields = {"namespace": key.namespace, "kind": key.kind, "object": key.name}
         try:
             due = await self._reconcile(key)
         except Conflict:
@@ -60,11 +65,11 @@ class Workers:
         except NotFound:
             self._queue.forget(key)
         except OperatorError as error:
-            self._metrics.reconcile_errors.labels(KIND).inc()
+            self._metrics.reconcile_errors.labels(self._kind).inc()
             delay = self._queue.retry(key, (error.retry_after or 0.0) if isinstance(error, Unavailable) else 0.0)
             log.warning("tried again in %.1f s: %s", delay, error, extra=fields)
         except Exception:
-            self._metrics.reconcile_errors.labels(KIND).inc()
+            self._metrics.reconcile_errors.labels(self._kind).inc()
             log.exception("tried again in %.1f s after a fault", self._queue.retry(key), extra=fields)
         else:
             self._queue.forget(key)

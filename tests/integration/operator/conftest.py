@@ -10,17 +10,20 @@ import yaml
 from tests.cluster.api import Api, wait_until
 from tests.cluster.controlplane import ControlPlane
 
-CRD = Path(__file__).parents[3] / "crds" / "dram.dev_distillationjobs.yaml"
+CRDS = Path(__file__).parents[3] / "crds"
 
 NewNamespace = Callable[[], str]
 
 
 @pytest.fixture(scope="session")
 def plane(controlled_plane: ControlPlane) -> ControlPlane:
-    """The control plane with the DistillationJob resource installed."""
+    """The control plane with our resources installed."""
     api = controlled_plane.api()
-    api.apply(yaml.safe_load(CRD.read_text()))
-    wait_until(lambda: _is_served(api), "the resource to be served")
+    for file in sorted(CRDS.glob("*.yaml")):
+        definition = yaml.safe_load(file.read_text())
+        api.apply(definition)
+        name = definition["metadata"]["name"]
+        wait_until(lambda name=name: _is_served(api, name), f"{name} to be served")
     return controlled_plane
 
 
@@ -50,6 +53,6 @@ def namespace(new_namespace: NewNamespace) -> str:
     return new_namespace()
 
 
-def _is_served(api: Api) -> bool:
-    found = api.get("CustomResourceDefinition", "distillationjobs.dram.dev")["status"].get("conditions") or ()
+def _is_served(api: Api, name: str) -> bool:
+    found = api.get("CustomResourceDefinition", name)["status"].get("conditions") or ()
     return any(c["type"] == "Established" and c["status"] == "True" for c in found)

@@ -14,6 +14,7 @@ from dram_operator.adapters.kubernetes import Kubernetes, load_configuration
 from dram_operator.adapters.resources import LEASES, TOKEN_REVIEWS, Object
 from dram_operator.errors import OperatorError, Unavailable
 from dram_operator.runtime.operator import Operator
+from dram_operator.runtime.rollouts.service import MakeArtifacts
 from dram_operator.settings import Settings
 
 
@@ -28,7 +29,7 @@ class Write:
 
     @property
     def is_status(self) -> bool:
-        """Whether it wrote the status of a DistillationJob."""
+        """Whether it wrote the status of an object."""
         return self.path.endswith("/status")
 
 
@@ -82,6 +83,7 @@ class Replica:
     faults: Faults = field(default_factory=Faults)
     settings: dict[str, Any] = field(default_factory=dict)
     watch: Callable[[Operator], Awaitable[None]] = app.watch
+    make_artifacts: MakeArtifacts | None = None
     error: OperatorError | None = None
 
     def __enter__(self) -> Self:
@@ -127,7 +129,7 @@ class Replica:
             "image": "worker:1",
         }
         values = fixed | {"namespaces": self.namespaces} | self.settings
-        self.operator = Operator(Settings(**values), self.api, self.watch)
+        self.operator = Operator(Settings(**values), self.api, self.watch, make_artifacts=self.make_artifacts)
         self._task = asyncio.create_task(self.operator.run(self._stop))
         self._ready.set()
         try:

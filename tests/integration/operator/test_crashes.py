@@ -158,7 +158,7 @@ class Disorder:
     """An operator as the watches see it: events come twice, late and in another order."""
 
     def __init__(self, operator: Operator, chance: random.Random) -> None:
-        self.api, self.queue, self.settings = operator.api, operator.queue, operator.settings
+        self.api, self.wake, self.settings = operator.api, operator.wake, operator.settings
         self.claim_signals, self._cache, self._chance = operator.claim_signals, operator.cache, chance
         self._late: list[tuple[Resource, Object, bool]] = []
         self.cache = self
@@ -180,14 +180,14 @@ class Disorder:
         copy = obj | {"metadata": dict(obj["metadata"])}
         key = self._cache.apply(resource, copy, deleted)
         if key is not None:
-            self.queue.add(key)
+            self.wake(key)
 
 
 class Deaf:
     """An operator as the watches see it, whose watch was away when a Job was deleted."""
 
     def __init__(self, operator: Operator) -> None:
-        self.api, self.queue, self.settings = operator.api, operator.queue, operator.settings
+        self.api, self.wake, self.settings = operator.api, operator.wake, operator.settings
         self.claim_signals, self._cache = operator.claim_signals, operator.cache
         self.cache = self
 

@@ -8,7 +8,7 @@ from prometheus_client import generate_latest
 from dram_operator.adapters.resources import DISTILLATION_JOBS
 from dram_operator.runtime.board import ProgressBoard
 from dram_operator.runtime.cache import Cache, Key
-from dram_operator.runtime.metrics import Metrics
+from dram_operator.runtime.metrics import JobCollector, Metrics
 from dram_workers.results import Progress
 from tests.operator.runtime.objects import a_job
 
@@ -33,7 +33,7 @@ def scrape(metrics: Metrics) -> str:
 
 def a_site() -> tuple[Cache, ProgressBoard, Metrics]:
     cache, board = Cache(), ProgressBoard(lambda: datetime(2030, 1, 1, tzinfo=UTC))
-    return cache, board, Metrics(lambda: 3, cache.distillation_jobs, board)
+    return cache, board, Metrics({"DistillationJob": lambda: 3}, JobCollector(cache.distillation_jobs, board))
 
 
 def test_a_jobs_series_follow_its_status_and_its_reports() -> None:

@@ -7,7 +7,7 @@ an object only where it is still the one that was read (S3 API, PutObject, condi
 import base64
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from datetime import datetime
 from pathlib import Path
 from urllib.parse import urlsplit
@@ -31,13 +31,16 @@ SERVER_ERROR = 500
 
 @dataclass(frozen=True)
 class BucketSettings:
-    """Where the repository lies. Credentials come from the environment, as the AWS SDK reads it."""
+    """Where the repository lies. Without credentials here, they come from the environment, as the AWS SDK reads it."""
 
     uri: str
     """`s3://bucket` or `s3://bucket/prefix`."""
     endpoint: str | None = None
     region: str | None = None
     ca_file: Path | None = None
+    access_key_id: str | None = None
+    secret_access_key: str | None = field(default=None, repr=False)
+    session_token: str | None = field(default=None, repr=False)
 
 
 @dataclass(frozen=True)
@@ -72,6 +75,9 @@ class Bucket:
             endpoint_url=settings.endpoint,
             region_name=settings.region or ("us-east-1" if settings.endpoint else None),
             verify=str(settings.ca_file) if settings.ca_file else None,
+            aws_access_key_id=settings.access_key_id,
+            aws_secret_access_key=settings.secret_access_key,
+            aws_session_token=settings.session_token,
             config=Config(
                 retries={"mode": "standard"},
                 connect_timeout=CONNECT_SECONDS,

@@ -28,6 +28,7 @@ from dram_operator.adapters.releases.roles import (
     bins_of,
     expiry,
     is_due,
+    lifetime_of,
     metadata_key,
     sha256_of,
     sign,
@@ -49,6 +50,8 @@ class Expiries:
     """When devices will stop to take updates, by role; alert on half of a role's life."""
 
     by_role: Mapping[str, datetime]
+    half_lives: Mapping[str, datetime]
+    """When half of each role's life is over: by then it should have been signed again."""
 
 
 class ReleaseRepository:
@@ -69,23 +72,34 @@ class ReleaseRepository:
     def document(self, path: str) -> bytes | None:
         """A channel's document as it is published; None when there is none."""
         with self._lock:
-            committed = self._reader.committed()
-            target = committed.roles[committed.bin_of(path)].targets.get(path)
-            if target is None:
-                return None
-            stored = self._bucket.get(target_key(path, target.hashes["sha256"]))
-            if stored is None or sha256_of(stored.body) != target.hashes["sha256"]:
-                raise RepositoryInvalid(f"the document of {path} is not the one that was signed")
-            return stored.body
+            digest = self._reader.committed().digest_of(path)
+        return None if digest is None else self.content(path, digest)
 
-    def publish(self, documents: Mapping[str, bytes | None], floor: Versions | None = None) -> Versions:
+    def content(self, path: str, digest: str) -> bytes:
+        """The bytes of a document that a commit names. RepositoryInvalid when they are not there or others."""
+        stored = self._bucket.get(target_key(path, digest))
+        if stored is None or sha256_of(stored.body) != digest:
+            raise RepositoryInvalid(f"the document of {path} is not the one that was signed")
+        return stored.body
+
+    def publish(
+        self,
+        documents: Mapping[str, bytes | None],
+        floor: Versions | None = None,
+        replacing: Mapping[str, str | None] | None = None,
+    ) -> Versions:
         """Publish documents by target path; None withdraws one. Nothing is written when nothing changes.
 
-        Returns what to keep as the next `floor`. Conflict when another writer committed since the last read.
+        `replacing` has the digests of the documents that were decided on, None where there was none: a writer that was
+        overtaken, however long ago it decided, writes nothing. Returns what to keep as the next `floor`.
+        Conflict when another writer committed since the last read, or another document than those of `replacing`.
         """
         with self._lock:
             committed = self._reader.committed(floor)
             self._check_key(committed)
+            for path, digest in (replacing or {}).items():
+                if committed.digest_of(path) != digest:
+                    raise Conflict(f"{self._bucket.uri}: {path} was published by another writer")
             return self._commit(committed, _changed_bins(committed, documents), documents)
 
     def renew(self, floor: Versions | None = None) -> Versions:
@@ -97,7 +111,8 @@ class ReleaseRepository:
         with self._lock:
             committed = self._reader.committed()
         signed = {"root": committed.root, SNAPSHOT: committed.snapshot, TIMESTAMP: committed.timestamp}
-        return Expiries({role: each.expires for role, each in {**signed, **committed.roles}.items()})
+        by_role = {role: each.expires for role, each in {**signed, **committed.roles}.items()}
+        return Expiries(by_role, {role: expires - lifetime_of(role) / 2 for role, expires in by_role.items()})
 
     def _check_key(self, committed: Committed) -> None:
         keyid = self._operator.public_key.keyid

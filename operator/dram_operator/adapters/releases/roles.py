@@ -78,6 +78,13 @@ def expiry(now: datetime, lifetime: timedelta) -> datetime:
     return (now + lifetime).replace(microsecond=0)
 
 
+def lifetime_of(role: str) -> timedelta:
+    """How long a role is valid."""
+    if role == TIMESTAMP:
+        return TIMESTAMP_LIFETIME
+    return OFFLINE_LIFETIME if role in (ROOT, *OFFLINE_ROLES) else SNAPSHOT_LIFETIME
+
+
 def is_due(signed: Signed, lifetime: timedelta, renewal: timedelta, now: datetime) -> bool:
     """Whether it was signed a renewal interval ago or longer."""
     return now >= signed.expires - lifetime + renewal

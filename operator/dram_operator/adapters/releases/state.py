@@ -59,6 +59,11 @@ class Committed:
         offline = {role: self.roles[role].version for role in OFFLINE_ROLES}
         return Versions(root=self.root.version, sequence=self.timestamp.version, **offline)
 
+    def digest_of(self, path: str) -> str | None:
+        """SHA-256 of a channel's published document; None when there is none."""
+        target = self.roles[self.bin_of(path)].targets.get(path)
+        return target.hashes["sha256"] if target else None
+
     def bin_of(self, path: str) -> str:
         """The name of the bin that a target path belongs to."""
         return bins_of(self.roles[CHANNELS]).get_role_for_target(path)

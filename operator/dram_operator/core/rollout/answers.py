@@ -27,6 +27,8 @@ class Trouble(StrEnum):
     """An answer beyond the size limit."""
     PARTIAL = "Partial"
     """An answer that warns about itself."""
+    NOT_ASKED = "NotAsked"
+    """The query cannot be asked: it is no PromQL, or the installation has no such endpoint."""
     EMPTY = "Empty"
     """No series."""
     NOT_A_NUMBER = "NotANumber"
@@ -50,6 +52,7 @@ ERRORS = frozenset(
         Trouble.MALFORMED,
         Trouble.TOO_LARGE,
         Trouble.PARTIAL,
+        Trouble.NOT_ASKED,
     }
 )
 """Troubles of the way to the figure; all others are troubles of the data."""

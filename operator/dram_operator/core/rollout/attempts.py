@@ -27,7 +27,9 @@ def take_up(course: Course) -> None:
         message = f"{wanted.name} was rolled back here: change artifact, analysis or strategy, or `kubectl dram rollout retry`"
         course.wait(RolloutReason.QUARANTINED, message)
     elif course.observed.inventory is None:
-        course.wait(RolloutReason.INVENTORY_UNAVAILABLE, "the list of devices cannot be read")
+        course.wait(
+            RolloutReason.INVENTORY_UNAVAILABLE, course.observed.sight_problem or "nobody has looked at the devices yet"
+        )
     else:
         if candidate:
             _give_way(course, wanted)

@@ -30,7 +30,7 @@ class Device:
     labels: Mapping[str, str] = field(default_factory=dict)
     device_class: str | None = None
     last_seen: datetime | None = None
-    """Its newest sample; None when it was not seen during the look-back."""
+    """Its newest sample; None when it is too long ago to be known, or there is none."""
 
 
 @dataclass(frozen=True)
@@ -101,13 +101,16 @@ class Inventory:
         return Fleet(sorted(by_hash), by_hash, self.groups)
 
 
-def inventory_of_series(series: Iterable[tuple[Mapping[str, str], datetime]]) -> Inventory:
-    """Devices from the labels of `dram_device_info` and each series' newest sample; the newest series of a device counts."""
+def inventory_of_series(series: Iterable[tuple[Mapping[str, str], datetime | None]]) -> Inventory:
+    """Devices from the labels of `dram_device_info` and each series' newest sample, None where only its existence is known.
+
+    The newest series of a device counts; of two that are equally old the first.
+    """
     newest: dict[str, Device] = {}
     for labels, seen in series:
         device = _of_series(labels, seen)
         known = newest.get(device.id)
-        if device.id and (known is None or known.last_seen is None or known.last_seen < seen):
+        if device.id and (known is None or (seen is not None and (known.last_seen is None or known.last_seen < seen))):
             newest[device.id] = device
     return _in_order(newest.values())
 
@@ -138,7 +141,7 @@ def _parsed(number: int, line: str) -> _Line:
         raise InventoryError(f"line {number} of the inventory is not JSON") from error
 
 
-def _of_series(labels: Mapping[str, str], seen: datetime) -> Device:
+def _of_series(labels: Mapping[str, str], seen: datetime | None) -> Device:
     own = {name.removeprefix(LABEL_PREFIX): value for name, value in labels.items() if name.startswith(LABEL_PREFIX)}
     return Device(labels.get("device", ""), own, labels.get("device_class") or None, seen)
 

@@ -94,6 +94,8 @@ class Observed:
     measured: tuple[Measured, ...] = ()
     vouched: bool = False
     """Whether the API server proved who wrote the command."""
+    sight_problem: str = ""
+    """Why there is no inventory; empty when there is one."""
 
 
 @dataclass(frozen=True)

@@ -1,0 +1,266 @@
+"""What devices told: which queries are asked, and how their series become the inventory and a report a device.
+
+A look asks for what is new since the look before it, and everything else is remembered. Nothing has to be: after a restart the first look asks
+further back. So a look costs the same whatever the look-back, and a silent device keeps its last report.
+
+| asked | cost with N devices | says |
+| --- | --- | --- |
+| series of `dram_device_info`, once an hour | N label sets, no samples | who was there during the look-back |
+| time of the newest `dram_device_info` | N × horizon / step points | last seen, release, labels |
+| `dram_device_healthy_seconds`, now | N points | healthy since |
+| `dram_device_release_seconds` of the candidate | its devices × horizon / step | switched to it at |
+| `dram_device_gave_up` of the candidate | its devices × horizon / step | gave up on it |
+
+Horizons are a day at most, 288 points a device: 10,000 devices stay below 3 million of the 50 million points that a Prometheus allows a query. Ages, not
+dates, come from devices, because a device's clock may be wrong: a moment is the sample's time less the age.
+"""
+
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass, field, replace
+from datetime import UTC, datetime, timedelta
+from math import isfinite
+
+from dram_operator.core.rollout.answers import Answer, Trouble
+from dram_operator.core.rollout.inventory import Inventory, inventory_of_series
+from dram_operator.core.rollout.observed import NOTHING, DeviceReport
+
+LIVE_SECONDS = 300
+"""For how long a Prometheus takes a series' newest sample for the present one (its look-back delta)."""
+LONGEST_HORIZON_SECONDS = 86_400
+FINE_HORIZON_SECONDS, FINE_STEP_SECONDS = 3_600, 60
+COARSE_STEP_SECONDS = LIVE_SECONDS
+"""A longer step would miss samples between two points."""
+LIST_SECONDS = 3_600.0
+"""How often the series of the whole look-back are listed again: only a series that came and went unseen is missed meanwhile."""
+NO_RELEASE = ("", "none")
+"""The label `release` of a device without a local model."""
+
+Release = tuple[str, str]
+"""Device and the release that it told of."""
+
+
+@dataclass(frozen=True)
+class Questions:
+    """The queries of one look."""
+
+    seen: str
+    """Time of the newest `dram_device_info` of each series."""
+    healthy: str
+    """Seconds of unbroken health, of the devices that are there now."""
+    activated: str | None = None
+    """When each device first switched to the candidate, in the present attempt."""
+    gave_up: str | None = None
+    """1 for each device that gave up on the candidate, in the present attempt."""
+
+
+@dataclass(frozen=True)
+class Subject:
+    """What a look is about."""
+
+    channel: str
+    digest: str | None = None
+    """The candidate."""
+    attempt: int = 0
+    attempt_since: datetime | None = None
+    lookback_seconds: int = 2_592_000
+    silence_seconds: int = 3_600
+    """For how long a silent device is not yet offline."""
+
+
+@dataclass(frozen=True)
+class Told:
+    """The answers to one look's queries."""
+
+    at: datetime
+    seen: Answer
+    healthy: Answer = NOTHING
+    activated: Answer = NOTHING
+    gave_up: Answer = NOTHING
+    listed: Answer | None = None
+    """The series of the look-back; None where they were not asked for."""
+
+    @property
+    def trouble(self) -> Trouble | None:
+        """The first thing that went wrong."""
+        answers = (self.seen, self.healthy, self.activated, self.gave_up, self.listed)
+        return next((answer.trouble for answer in answers if answer and answer.trouble), None)
+
+
+@dataclass(frozen=True)
+class Sighting:
+    """A device as it was last seen."""
+
+    labels: Mapping[str, str]
+    at: datetime
+    healthy_since: datetime | None = None
+
+    @property
+    def release(self) -> str | None:
+        """Digest of the release that it ran."""
+        told = self.labels.get("release", "")
+        return None if told in NO_RELEASE else told
+
+
+@dataclass(frozen=True)
+class Memory:
+    """All that the looks so far have shown."""
+
+    looked_at: datetime | None = None
+    sightings: Mapping[str, Sighting] = field(default_factory=dict)
+    """By device."""
+    listed_at: datetime | None = None
+    listed: tuple[Mapping[str, str], ...] = ()
+    """Label sets of devices that were there during the look-back, the latest attempt's first."""
+    about: tuple[int, str | None] = (0, None)
+    """The attempt and the candidate that the rest is about."""
+    activated_at: Mapping[str, datetime] = field(default_factory=dict)
+    gave_up: frozenset[str] = frozenset()
+
+    def is_list_due(self, at: datetime) -> bool:
+        """Whether the series of the look-back have to be listed."""
+        return self.listed_at is None or abs((at - self.listed_at).total_seconds()) >= LIST_SECONDS
+
+    def inventory(self, subject: Subject, at: datetime) -> Inventory:
+        """The devices that were seen during the look-back."""
+        oldest = at - timedelta(seconds=subject.lookback_seconds)
+        seen = ((one.labels, one.at) for one in self.sightings.values() if one.at >= oldest)
+        return inventory_of_series([*seen, *((labels, None) for labels in self.listed)])
+
+    def reports(self) -> dict[str, DeviceReport]:
+        """What each device told last."""
+        return {
+            device: DeviceReport(
+                last_seen=one.at,
+                release=one.release,
+                healthy_since=one.healthy_since,
+                activated_at=self.activated_at.get(device),
+                gave_up_on=self.about[1] if device in self.gave_up else None,
+            )
+            for device, one in self.sightings.items()
+        }
+
+
+def list_selector(subject: Subject) -> str:
+    """The series that tell which devices there are."""
+    return f'dram_device_info{{channel="{subject.channel}"}}'
+
+
+def questions(subject: Subject, memory: Memory, at: datetime) -> Questions:
+    """What to ask at a moment."""
+    channel = f'channel="{subject.channel}"'
+    info = f"timestamp(dram_device_info{{{channel}}})"
+    healthy = f"dram_device_healthy_seconds{{{channel}}}"
+    back = _back(_horizon(subject, memory, at))
+    seen = f"{info} or max_over_time({info}{back})"
+    if subject.digest is None:
+        return Questions(seen, healthy)
+    of_candidate = f'{channel}, release="{subject.digest}"'
+    age, gave_up = f"dram_device_release_seconds{{{of_candidate}}}", f"dram_device_gave_up{{{of_candidate}}}"
+    return Questions(
+        seen,
+        healthy,
+        activated=_in_attempt(f"timestamp({age}) - {age}", subject, back, "min"),
+        gave_up=_in_attempt(gave_up, subject, back, "max"),
+    )
+
+
+def _in_attempt(expression: str, subject: Subject, back: str, pick: str) -> str:
+    """What devices told while they took part in the present attempt: an earlier one of the same release is another story."""
+    info = f'dram_device_info{{channel="{subject.channel}", attempt="{subject.attempt}"}}'
+    told = f"({expression} and on (channel, device) {info})"
+    return f"{pick}_over_time({told}{back}) or {told}"
+
+
+def remembered(memory: Memory, told: Told, subject: Subject) -> Memory:
+    """What is known after a look whose answers are whole; devices that nobody saw during the look-back are forgotten."""
+    about = (subject.attempt, subject.digest)
+    same = memory.about == about
+    activated = dict(memory.activated_at) if same else {}
+    for device, moment in _moments(told.activated, told.at):
+        activated[device] = min(moment, activated.get(device, moment))
+    oldest = told.at - timedelta(seconds=subject.lookback_seconds)
+    sightings = {device: one for device, one in memory.sightings.items() if one.at >= oldest} | _sightings(memory, told)
+    after = Memory(
+        looked_at=told.at,
+        sightings=sightings,
+        listed_at=memory.listed_at,
+        listed=memory.listed,
+        about=about,
+        activated_at=activated,
+        gave_up=(memory.gave_up if same else frozenset()) | _devices(told.gave_up),
+    )
+    if told.listed is None:
+        return after
+    return replace(after, listed_at=told.at, listed=_listed(told.listed))
+
+
+def _sightings(memory: Memory, told: Told) -> dict[str, Sighting]:
+    """The devices that were seen anew."""
+    newest: dict[str, Sighting] = {}
+    for sample in told.seen.samples:
+        device, at = sample.labels.get("device", ""), _moment(sample.value, told.at)
+        known = newest.get(device) or memory.sightings.get(device)
+        if device and at and (known is None or known.at < at):
+            newest[device] = Sighting(sample.labels, at)
+    ages: dict[Release, float] = {}
+    for sample in told.healthy.samples:
+        if isfinite(sample.value):
+            ages[sample.labels.get("device", ""), sample.labels.get("release", "")] = sample.value
+    return {
+        device: _with_health(one, ages.get((device, one.labels.get("release", "")), 0.0))
+        for device, one in newest.items()
+    }
+
+
+def _with_health(one: Sighting, age: float) -> Sighting:
+    """An age of 0 says that it is not healthy; one that reaches beyond all times says nothing."""
+    if not 0 < age < one.at.timestamp():
+        return one
+    return replace(one, healthy_since=one.at - timedelta(seconds=age))
+
+
+def _moments(answer: Answer, at: datetime) -> Iterator[tuple[str, datetime]]:
+    for sample in answer.samples:
+        moment = _moment(sample.value, at)
+        if moment and sample.labels.get("device"):
+            yield sample.labels["device"], moment
+
+
+def _moment(seconds: float, at: datetime) -> datetime | None:
+    """A moment that has been; None for what cannot be one."""
+    return datetime.fromtimestamp(seconds, UTC) if isfinite(seconds) and 0 < seconds <= at.timestamp() + 1 else None
+
+
+def _devices(answer: Answer) -> frozenset[str]:
+    return frozenset(
+        sample.labels["device"] for sample in answer.samples if sample.value > 0 and sample.labels.get("device")
+    )
+
+
+def _listed(answer: Answer) -> tuple[Mapping[str, str], ...]:
+    """The latest attempt's labels first: attempts count up with time, and a listing has no times."""
+
+    def attempt(labels: Mapping[str, str]) -> int:
+        told = labels.get("attempt", "")
+        return int(told) if told.isascii() and told.isdigit() else 0
+
+    first: dict[str, Mapping[str, str]] = {}
+    for labels in sorted((sample.labels for sample in answer.samples), key=attempt, reverse=True):
+        if labels.get("device"):
+            first.setdefault(labels["device"], labels)
+    return tuple(first.values())
+
+
+def _horizon(subject: Subject, memory: Memory, at: datetime) -> float:
+    """How far back a look asks: to the look before, or as far as anything counts."""
+    if memory.looked_at is not None:
+        return abs((at - memory.looked_at).total_seconds()) + LIVE_SECONDS
+    begun = (at - subject.attempt_since).total_seconds() if subject.attempt_since else 0.0
+    return max(begun, float(subject.silence_seconds))
+
+
+def _back(seconds: float) -> str:
+    """The range of a subquery. Points are at whole multiples of the step, so one more step makes sure of one."""
+    asked = min(max(int(seconds), LIVE_SECONDS), LONGEST_HORIZON_SECONDS)
+    step = FINE_STEP_SECONDS if asked <= FINE_HORIZON_SECONDS else COARSE_STEP_SECONDS
+    return f"[{asked}s:{step}s]"

@@ -1,0 +1,110 @@
+"""EdgeRollouts on one replica: the parts, wired."""
+
+import asyncio
+import time
+from collections.abc import Callable
+from dataclasses import dataclass
+from datetime import datetime
+
+from dram_operator.adapters.kubernetes import Kubernetes
+from dram_operator.adapters.prometheus import Endpoint, EndpointInvalid, Prometheus
+from dram_operator.adapters.resources import EDGE_ROLLOUTS
+from dram_operator.core.rollout.document import Delivery
+from dram_operator.errors import SettingsInvalid
+from dram_operator.runtime.cache import Cache, Key
+from dram_operator.runtime.events import Recorder
+from dram_operator.runtime.rollouts.floor import Floor
+from dram_operator.runtime.rollouts.metrics import RolloutCollector, Transitions
+from dram_operator.runtime.rollouts.publish import Publisher
+from dram_operator.runtime.rollouts.reconcile import Artifacts, RolloutReconciler, Senses
+from dram_operator.runtime.rollouts.releases import Releases, Repository, open_repository
+from dram_operator.runtime.rollouts.sight import Sight
+from dram_operator.runtime.rollouts.switch import Switch
+from dram_operator.settings import PrometheusEndpoint, Settings, variable
+
+
+@dataclass(frozen=True)
+class Surroundings:
+    """What a replica shares between kinds."""
+
+    settings: Settings
+    api: Kubernetes
+    cache: Cache
+    recorder: Recorder
+    wake: Callable[[Key], None]
+    clock: Callable[[], datetime]
+
+
+MakeArtifacts = Callable[[Surroundings, Repository], Artifacts]
+"""How artifacts get into the repository."""
+
+
+class Rollouts:
+    """Serves EdgeRollouts; `run` does what no object asks for. SettingsInvalid when the installation's settings cannot be used."""
+
+    def __init__(self, around: Surroundings, make_artifacts: MakeArtifacts | None) -> None:
+        settings = around.settings
+        repository = open_repository(settings, around.clock)
+        self._around = around
+        self._switch = Switch(settings.frozen)
+        self._releases: Releases | None = None
+        self._artifacts: Artifacts | None = None
+        if repository is not None:
+            floor = Floor(around.api, settings.lease_namespace, settings.lease_name)
+            self._releases = Releases(repository.releases, floor, time.monotonic)
+            self._artifacts = make_artifacts(around, repository) if make_artifacts else None
+        self._sight = Sight(open_endpoints(settings), around.wake, around.clock, time.monotonic)
+        self._transitions = Transitions()
+        self.reconcile = self._reconciler()
+
+    def collector(self) -> RolloutCollector:
+        """What `/metrics` shows of them."""
+        releases = self._releases
+        return RolloutCollector(
+            self._around.cache.edge_rollouts,
+            self._transitions,
+            lambda: releases.expiries if releases else None,
+            self._around.clock,
+        )
+
+    async def run(self) -> None:
+        """Sign again what is due and follow the switch, until cancelled; then nobody looks any more."""
+        try:
+            async with asyncio.TaskGroup() as group:
+                group.create_task(self._switch.run(self._wake_all))
+                if self._releases is not None:
+                    group.create_task(self._releases.run(self._wake_all))
+        finally:
+            await self._sight.close()
+
+    def _reconciler(self) -> RolloutReconciler:
+        around = self._around
+        senses = Senses(
+            sight=self._sight,
+            releases=self._releases,
+            artifacts=self._artifacts,
+            delivery=self._delivery,
+            clock=around.clock,
+            vouched=around.settings.commands_vouched,
+        )
+        publisher = Publisher(around.api, around.cache, self._releases)
+        return RolloutReconciler(around.cache, senses, publisher, around.recorder, self._transitions)
+
+    def _delivery(self) -> Delivery:
+        return self._around.settings.delivery(frozen=self._switch.is_on())
+
+    def _wake_all(self) -> None:
+        for obj in self._around.cache.edge_rollouts():
+            self._around.wake(Key(obj["metadata"]["namespace"], obj["metadata"]["name"], EDGE_ROLLOUTS.kind))
+
+
+def open_endpoints(settings: Settings) -> dict[str, Prometheus]:
+    """The installation's metrics servers by name; nothing is asked of them yet. SettingsInvalid for one that cannot be used."""
+    try:
+        return {each.name: Prometheus(_endpoint(each)) for each in settings.prometheus}
+    except EndpointInvalid as error:
+        raise SettingsInvalid(f"{variable('prometheus')}: {error}") from error
+
+
+def _endpoint(setting: PrometheusEndpoint) -> Endpoint:
+    return Endpoint(**{name: getattr(setting, name) for name in type(setting).model_fields})
