@@ -44,6 +44,8 @@ class PrometheusEndpoint(Model):
     """Password for it."""
     headers: dict[str, str] = {}
     """More headers, e.g. X-Scope-OrgID."""
+    header_files: dict[str, Path] = {}
+    """Headers whose values are secrets, each in a file."""
     timeout_seconds: Annotated[float, Field(ge=1, le=60)] = 10.0
     """Longest time that one query may take."""
     largest_answer_bytes: Annotated[int, Field(ge=1 << 16)] = 32 << 20

@@ -51,6 +51,8 @@ class Endpoint:
     """Password for basic authentication, with `username`."""
     headers: Mapping[str, str] = field(default_factory=dict, repr=False)
     """More headers, e.g. X-Scope-OrgID."""
+    header_files: Mapping[str, Path] = field(default_factory=dict)
+    """Headers whose values are secrets, each in a file."""
     timeout_seconds: float = 10.0
     largest_answer_bytes: int = 32 << 20
     """Ten thousand devices with long labels take about 3 MiB."""
@@ -178,6 +180,7 @@ class Prometheus:
         """An answer must come as it is: a small compressed one may be large."""
         endpoint = self._endpoint
         headers = {"Accept": "application/json", "Accept-Encoding": "identity", **endpoint.headers}
+        headers |= {name: _secret(path) for name, path in endpoint.header_files.items()}
         if endpoint.token_file:
             headers["Authorization"] = f"Bearer {_secret(endpoint.token_file)}"
         if endpoint.username is not None:

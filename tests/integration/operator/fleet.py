@@ -96,7 +96,7 @@ class Fleet(Collector):
                 self.end_headers()
                 self.wfile.write(body)
 
-            def log_message(self, format: str, *args: object) -> None:
+            def log_message(self, format: str, *args: object) -> None:  # noqa: A002 -- its name in the base class
                 return
 
         self._server = ThreadingHTTPServer(("127.0.0.1", 0), Handler)

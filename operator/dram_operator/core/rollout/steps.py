@@ -168,7 +168,9 @@ def _start(course: Course, index: int) -> None:
 
 def _knows_devices(course: Course) -> bool:
     if course.observed.inventory is None:
-        course.wait(RolloutReason.INVENTORY_UNAVAILABLE, "the list of devices cannot be read")
+        course.wait(
+            RolloutReason.INVENTORY_UNAVAILABLE, course.observed.sight_problem or "nobody has looked at the devices yet"
+        )
     return course.observed.inventory is not None
 
 
