@@ -94,6 +94,12 @@ def brief(view: View) -> tuple[Any, ...]:
             on_candidate(document=a_document(stable=CANDIDATE, candidate=None)),
             (Step.NOTHING, None, None),
         ),
+        ("it is being withdrawn", a_view(document=a_document(withdrawing=True)), (Step.NOTHING, None, None)),
+        (
+            "it is being withdrawn elsewhere",
+            on_candidate(document=a_document(withdrawing=True)),
+            (Step.NOTHING, None, None),
+        ),
         ("it was aborted", on_candidate(document=a_document(candidate=None)), (Step.TRY, A, None)),
         ("it is denied", on_candidate(document=a_document(denied=(CANDIDATE.digest,))), (Step.RETURN, A, Why.DENIED)),
         (

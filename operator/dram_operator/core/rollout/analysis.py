@@ -89,7 +89,8 @@ def judge(course: Course, *, bake_is_over: bool) -> Judged:
         status = old
         if measured:
             seen = _look(course, metric, measured, arms)
-            status = told(course, metric, old, measured, seen, bake_is_over=bake_is_over)
+            can_say = bake_is_over and (metric.compare_to is None or _windows_have_closed(course))
+            status = told(course, metric, old, measured, seen, bake_is_over=can_say)
             if metric.compare_to:
                 too_small = [*(too_small or ()), *([seen.too_small] if seen.too_small else ())]
         if status:
@@ -174,7 +175,7 @@ def _readings(course: Course, measured: Measured, arms: Arms) -> tuple[tuple[Rea
     length = exposure_seconds(course.spec.analysis)
     start = parse_time(course.step.started_at)
     control = {device: hashed for hashed, device in arms.control.items()}
-    found, trouble = list[Reading](), Trouble.EMPTY if not measured.windows else None
+    found, trouble = list[Reading](), None
     for window, answer in sorted(measured.windows, key=lambda one: one[0]):
         begun = start + timedelta(seconds=window * length)
         treated = {device: hashed for hashed, device in arms.treated.items() if _was_exposed(course, device, begun)}
@@ -182,6 +183,12 @@ def _readings(course: Course, measured: Measured, arms: Arms) -> tuple[tuple[Rea
         readings, trouble = readings_of(answer, exposure, begun + timedelta(seconds=length))
         found += readings
     return tuple(found), trouble
+
+
+def _windows_have_closed(course: Course) -> bool:
+    """Whether a whole window lies within the bake: its first one may have started before."""
+    begun = course.step.bake_started_at
+    return begun is not None and course.since(begun) >= 2 * exposure_seconds(course.spec.analysis)
 
 
 def _was_exposed(course: Course, device: str, since: datetime) -> bool:
@@ -224,7 +231,7 @@ def _too_small(course: Course, metric: Metric, question: Question, readings: Ite
     by_hash = [values[device] for device in sorted(values)]
     seen = smallest_effect(by_hash, question, course.step.treated)
     if seen is None:
-        return f"{metric.name}: no difference can be seen with {course.step.treated} and {course.step.control} devices"
+        return f"{metric.name}: no difference is sure to be seen with {course.step.treated} and {course.step.control} devices"
     if seen > MARGINS_SEEN * question.margin:
         return f"{metric.name}: with a margin of {question.margin:.4g}, differences are seen from {seen:.4g} on"
     return ""

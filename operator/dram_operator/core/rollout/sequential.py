@@ -213,10 +213,9 @@ def _bound(pairs: Sequence[float], alpha: float) -> float:
 def smallest_effect(control: Sequence[float], question: Question, treated_devices: int) -> float | None:
     """The smallest harm, in the metric's unit, that this step finds with a probability of 90 %; None when it finds none.
 
-    It is the whole difference to the control, so never less than the margin.
-
-    `control` holds what control devices show, one value a device, in the order of their hashes. Judged by pairs made of them alone, for a harm that adds
-    the same to every device and for one in proportion to its value, whichever is harder to see. The sum of the logarithms is taken as normal.
+    It is the whole difference to the control, so never less than the margin. `control` holds what control devices show, one value a device, in the order
+    of their hashes. Judged by pairs made of them alone, for a harm that adds the same to every device and for one in proportion to its value, whichever
+    is harder to see. The sum of the logarithms is taken as normal.
     """
     sign = -1.0 if question.lower_is_worse else 1.0
     values = [sign * value for value in control]
@@ -225,12 +224,21 @@ def smallest_effect(control: Sequence[float], question: Question, treated_device
         return None
     values = values[:MOST_LOOKED_AT]
     scale = scale_of(values, question.margin)
+    sizes, placed = group_sizes(question.treated_share), _placed(values, scale)
+    # A partner is half of the circle away, so that no device is compared with itself.
+    partners = _running_means([*placed[len(placed) // 2 :], *placed[: len(placed) // 2]], sizes[1])
+
+    def is_seen(harm: float) -> bool:
+        treated = (_running_means(_placed(shifted, scale), sizes[0]) for shifted in _harmed(values, harm))
+        imagined = ([(one - other + 1) / 2 for one, other in zip(arm, partners, strict=True)] for arm in treated)
+        return all(_outgrows_mostly(each, question, scale, pairs) for each in imagined)
+
     low, high = question.margin, question.margin + 2 * scale.width
-    if not _is_seen(high, values, scale, question, pairs):
+    if not is_seen(high):
         return None
     for _ in range(BISECTIONS):
         middle = (low + high) / 2
-        low, high = (low, middle) if _is_seen(middle, values, scale, question, pairs) else (middle, high)
+        low, high = (low, middle) if is_seen(middle) else (middle, high)
     return high
 
 
@@ -240,23 +248,15 @@ def _pairs(treated: int, control: int, treated_share: float) -> int:
     return max(0, min(treated // wide, left // deep))
 
 
-def _is_seen(harm: float, values: Sequence[float], scale: Scale, question: Question, pairs: int) -> bool:
+def _harmed(values: Sequence[float], harm: float) -> list[list[float]]:
     mean = fmean(values)
-    harmed = [[value + harm for value in values]]
-    if mean > 0:
-        harmed.append([value * (1 + harm / mean) for value in values])
-    return all(
-        _outgrows_mostly(_imagined(values, shifted, scale, question), question, scale, pairs) for shifted in harmed
-    )
+    added = [value + harm for value in values]
+    return [added, [value * (1 + harm / mean) for value in values]] if mean > 0 else [added]
 
 
-def _imagined(control: Sequence[float], treated: Sequence[float], scale: Scale, question: Question) -> list[float]:
-    """Pairs as the step would make them, if these were the values of its devices."""
-    arms = [[scale.place(value) for value in values] for values in (treated, control)]
-    sizes = group_sizes(question.treated_share)
-    means = [_running_means(arm, size) for arm, size in zip(arms, sizes, strict=True)]
-    away = len(control) // 2
-    return [(value - means[1][(place + away) % len(control)] + 1) / 2 for place, value in enumerate(means[0])]
+def _placed(values: Iterable[float], scale: Scale) -> list[float]:
+    low, width = scale.low, scale.width
+    return [min(1.0, max(0.0, (value - low) / width)) for value in values]
 
 
 def _running_means(values: Sequence[float], size: int) -> Sequence[float]:

@@ -134,7 +134,7 @@ def _ask(course: Course, reason: RolloutReason, message: str, *, warning: bool =
     """Stop until a person has looked."""
     course.wait(reason, message)
     if (course.step.state, course.step.asked) != (StepState.AWAITING_APPROVAL, reason):
-        course.update_step(state=StepState.AWAITING_APPROVAL, asked=reason.value)
+        course.update_step(state=StepState.AWAITING_APPROVAL, asked=reason.value, approved_by=None)
         course.tell(reason, f"step {course.step.shown} waits for a person: {message}", warning=warning)
 
 

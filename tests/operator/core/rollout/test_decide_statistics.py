@@ -19,6 +19,8 @@ from tests.operator.core.rollout.world import NEW, OLD, START, World, good, step
 ALPHA = 0.05
 DEVICES = 200
 INTERVAL_SECONDS = 60
+ENOUGH = 1000
+"""Attempts from which an interval says something."""
 EXPOSURES = 10
 """Windows of five intervals: fifty looks see ten of them."""
 TOLD = re.compile(r"are seen from (\S+) on")
@@ -93,39 +95,30 @@ def _report(started: datetime | None, now: datetime) -> DeviceReport:
     return DeviceReport(now, NEW if updated else OLD, since or START, since)
 
 
-def check_false_rollbacks(count: int) -> None:
-    wrong = sum(attempt(seed)[0] for seed in range(count))
-    interval = binomtest(wrong, count).proportion_ci(0.99)
-    print(f"{wrong} of {count} attempts between equal arms rolled back: 99 % interval to {interval.high:.4f}")  # noqa: T201
-    assert interval.high <= ALPHA
+def check(count: int) -> None:
+    """Every attempt twice: between equal arms, and with the harm that the first one said it can see.
+
+    Where most devices show no error at all, a harm in proportion shows on few of them: such a step promises nothing.
+    """
+    pairs = [attempt(seed) for seed in range(count)]
+    told = {seed: seen for seed, (_, seen) in enumerate(pairs) if seen is not None}
+    wrong = sum(rolled_back for rolled_back, _ in pairs)
+    found = sum(attempt(seed, harm=seen)[0] for seed, seen in told.items())
+    alarms = binomtest(wrong, count).proportion_ci(0.99)
+    power = binomtest(found, len(told)).proportion_ci(0.99)
+    print(f"{wrong} of {count} attempts between equal arms rolled back: 99 % interval to {alarms.high:.4f}")  # noqa: T201
+    print(f"{found} of {len(told)} attempts with the declared harm rolled back: 99 % interval from {power.low:.4f}")  # noqa: T201
+    assert len(told) > count / 2
+    assert found >= 0.9 * len(told)
+    assert alarms.high <= ALPHA or count < ENOUGH
+    assert power.low >= 0.9 or count < ENOUGH
 
 
-def check_power(count: int) -> None:
-    found = 0
-    for seed in range(count):
-        _, told = attempt(100_000 + seed)
-        assert told is not None
-        found += attempt(100_000 + seed, harm=told)[0]
-    interval = binomtest(found, count).proportion_ci(0.99)
-    print(f"{found} of {count} attempts with the declared harm rolled back: 99 % interval from {interval.low:.4f}")  # noqa: T201
-    assert found >= 0.9 * count
-
-
-def test_a_few_attempts_between_equal_arms_are_not_rolled_back() -> None:
-    assert not any(attempt(seed)[0] for seed in range(4))
-
-
-def test_a_few_attempts_with_the_declared_harm_are() -> None:
-    check_power(3)
+def test_a_few_attempts_are_decided_as_they_should_be() -> None:
+    check(3)
 
 
 @pytest.mark.heavy
 @pytest.mark.timeout(7200)
-def test_a_thousand_attempts_between_equal_arms() -> None:
-    check_false_rollbacks(1000)
-
-
-@pytest.mark.heavy
-@pytest.mark.timeout(7200)
-def test_a_thousand_attempts_with_the_declared_harm() -> None:
-    check_power(1000)
+def test_a_thousand_attempts_are_decided_as_they_should_be() -> None:
+    check(ENOUGH)

@@ -29,6 +29,8 @@ METRICS = 2
 MARGIN = 0.005
 SHARE = share(ALPHA, METRICS, len(STEPS))
 BATCH = 1000
+FLEETS_TOLD = 5
+"""Fleets of each batch that say what they can see; the others are harmed by as much."""
 WITHIN = (0.0, MARGIN)
 """Equal arms, and the largest harm that a rollout says it bears: the hardest case of the promise."""
 
@@ -59,7 +61,7 @@ def found_harm(runs: int, treated: int, partners: int, *, proportional: bool, se
     """Steps that found a harm as large as each says that it can see."""
     found, question, scalers = 0, asked(partners), scaling(treated, partners)
     for number in range(0, runs, BATCH):
-        before = fleets(20, treated, partners, scalers, seed + number)
+        before = fleets(FLEETS_TOLD, treated, partners, scalers, seed + number)
         told = [
             smallest_effect(np.append(a, b.ravel()).tolist(), question, treated)
             for a, b in zip(before.scaling, before.control, strict=True)

@@ -26,6 +26,7 @@ START = datetime(2030, 5, 1, 12, tzinfo=UTC)
 OLD, NEW, THIRD = "1" * 64, "2" * 64, "3" * 64
 UPDATE_SECONDS = 45
 FLEET = 40
+UNREACHABLE = Answer(trouble=Trouble.UNREACHABLE)
 
 
 class Killed(Exception):
@@ -143,10 +144,8 @@ class World:
                     end = begun + timedelta(seconds=(window + 1) * length)
                     values = self.each_device(self, metric.name, end)
                     samples = tuple(Sample({"device": name}, value) for name, value in values.items())
-                    windows.append((window, Answer(samples, newest=end)))
-            answer = (
-                self.figures(self, metric.name, self.now) if self.telemetry else Answer(trouble=Trouble.UNREACHABLE)
-            )
+                    windows.append((window, Answer(samples, newest=end) if self.telemetry else UNREACHABLE))
+            answer = self.figures(self, metric.name, self.now) if self.telemetry else UNREACHABLE
             found.append(Measured(metric.name, self.now, f"query of {metric.name}", answer, tuple(windows)))
         return tuple(found)
 
@@ -182,6 +181,8 @@ class World:
 
     def _desired(self, agent: Agent, document: ChannelDocument) -> str:
         release = release_for(document, {}, device_hash(bytes.fromhex(document.salt), agent.id))
+        if document.withdrawing and release is document.candidate and release and agent.runs != release.digest:
+            release = document.stable
         return release.digest if release else ""
 
     def tick(self, seconds: int = 30) -> None:
