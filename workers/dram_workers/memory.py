@@ -192,14 +192,14 @@ def _activations(student: ModelSize, setup: TrainingSetup) -> int:
     """What the layers keep for their backward pass.
 
     The residual stream and the norms stay in FP32 under autocast; every linear layer keeps an input of its own in the
-    narrow type, as do the attention's products, and the softmax its FP32 result; the scores are one map more, by measure.
+    narrow type, as do the attention's products. Attention maps are made again, so those of one layer are there at a time.
     """
     width, narrow = _width(setup), setup.precision != "FP32"
     heads = 2 * (student.heads + student.key_value_heads) * student.head_size
     token = 16 * student.hidden + (5 * width if narrow else 2 * width) * student.hidden
     token += width * heads + 4 * width * student.intermediate
-    token += student.heads * setup.max_length * (2 * FP32_BYTES + width if narrow else 2 * FP32_BYTES)
-    return student.layers * token * _tokens(setup)
+    maps = student.heads * setup.max_length * (2 * FP32_BYTES + width if narrow else 2 * FP32_BYTES)
+    return (student.layers * token + maps) * _tokens(setup)
 
 
 def _maps(teacher: ModelSize, student: ModelSize, setup: TrainingSetup) -> int:

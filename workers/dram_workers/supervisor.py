@@ -17,6 +17,7 @@ from dram_workers.errors import Interrupted, StageError, Transient, WorkerReason
 from dram_workers.results import StageResult
 from dram_workers.stages import TrainConfig, TrainExecution
 from dram_workers.train.gang import Gang, Task, TrainOutcome, checkpoint_prefix, error_of
+from dram_workers.train.heap import HUGE_PAGES
 from dram_workers.train.settings import check_settings
 
 MEMORY_EVENTS = (Path("/sys/fs/cgroup/memory.events"), Path("/sys/fs/cgroup/memory/memory.oom_control"))
@@ -69,7 +70,7 @@ def torchrun_arguments(execution: TrainExecution) -> list[str]:
 
 def _torchrun(gang: Gang, execution: TrainExecution, stopping: threading.Event) -> int:
     command = [sys.executable, "-m", "dram_workers.train.launch", str(gang.folder), *torchrun_arguments(execution)]
-    environment = {**os.environ, "OMP_NUM_THREADS": str(_threads(execution))}
+    environment = {"GLIBC_TUNABLES": HUGE_PAGES, **os.environ, "OMP_NUM_THREADS": str(_threads(execution))}
     # In a session of its own: a Ctrl-C is for the supervisor, and the whole group can be ended if torchrun is lost.
     process = subprocess.Popen(command, env=environment, start_new_session=True)
     ended = threading.Event()

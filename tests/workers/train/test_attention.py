@@ -58,6 +58,23 @@ def test_packed_attention_is_that_of_each_sample_alone(sizes: list[int], window:
         torch.testing.assert_close(grad, expected)
 
 
+def test_no_attention_map_is_kept_for_the_backward_pass(tmp_path: Path) -> None:
+    width = 97
+    folder = write_model(tmp_path / "model", ModelShape(vocabulary=1024))
+    model = load_model(folder, torch.float32, "spec.student.uri", attention=SEGMENTS)
+    batch = lay_out(a_dataset(tmp_path / "data", [width]), (0,), packed=True)
+    kept: list[tuple[int, ...]] = []
+
+    def keep(tensor: Tensor) -> Tensor:
+        kept.append(tuple(tensor.shape))
+        return tensor
+
+    with torch.autograd.graph.saved_tensors_hooks(keep, lambda tensor: tensor):
+        target_hidden(model, batch)
+    assert kept
+    assert not [shape for shape in kept if shape[-2:] == (width, width)]
+
+
 def test_packing_does_not_change_what_a_model_says(tmp_path: Path) -> None:
     folder = write_model(tmp_path / "model", ModelShape(vocabulary=1024))
     dataset = a_dataset(tmp_path / "data", [5, 9, 40, 7])

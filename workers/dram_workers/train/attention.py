@@ -3,14 +3,18 @@
 Legend as in `segments`; G = H / K heads of queries share one of keys and values.
 """
 
+from collections.abc import Callable
+from typing import Any
+
 import torch
 from torch import Tensor, nn
 from torch.nn.functional import scaled_dot_product_attention
+from torch.utils.checkpoint import checkpoint
 from transformers import AttentionInterface
 
 from dram_workers.train.intermediate import Tape
 from dram_workers.train.losses.maps import Heads
-from dram_workers.train.segments import Segments
+from dram_workers.train.segments import Group, Segments
 
 SEGMENTS = "dram_segments"
 """Name under which transformers finds this attention; models pass on `segments` from their call."""
@@ -43,15 +47,37 @@ def segment_attention(
     scale = query.shape[-1] ** -0.5 if scaling is None else scaling
     if tape is not None:
         tape.take_heads(module, Heads(query[0], key[0], scale, sliding_window))
+    # Rotary positions widen queries and keys under autocast, and the products would narrow them again.
+    rows = tuple(row[0].to(value.dtype) for row in (query, key, value))
     parts = []
     for group in segments.groups:
-        padded = [group.pad(row[0]) for row in (query, key, value)]
         window = group.width if sliding_window is None else sliding_window
         explicit = query.device.type == "cpu" and group.width <= EXPLICIT_WIDTH
-        attend = _explicit if explicit else _fused
-        parts.append(group.unpad(attend(padded[0], padded[1], padded[2], scale, window)))
+        attend = _recomputed if explicit and torch.is_grad_enabled() else _attend
+        parts.append(attend(_explicit if explicit else _fused, group, rows, scale, window))
     attended_LHD = parts[0] if len(parts) == 1 else torch.cat(parts).index_select(0, segments.order_L)
     return attended_LHD[None], None
+
+
+def _attend(
+    kernel: Callable[[Tensor, Tensor, Tensor, float, int], Tensor],
+    group: Group,
+    rows_HLD: tuple[Tensor, ...],
+    scale: float,
+    window: int,
+) -> Tensor:
+    """A group's tokens, attended: [n, H, D]."""
+    query, key, value = (group.pad(row) for row in rows_HLD)
+    return group.unpad(kernel(query, key, value, scale, window))
+
+
+def _recomputed(*arguments: Any) -> Tensor:
+    """The same, and made again in the backward pass instead of being kept (Dao et al., arXiv 2205.14135, section 3.1).
+
+    Maps are the largest activations of a layer, and the products that make them some of its cheapest.
+    """
+    attended: Tensor = checkpoint(_attend, *arguments, use_reentrant=False, preserve_rng_state=False)
+    return attended
 
 
 def _explicit(query_SHWD: Tensor, key_SKWD: Tensor, value_SKWD: Tensor, scale: float, window: int) -> Tensor:

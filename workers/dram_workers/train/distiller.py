@@ -12,6 +12,7 @@ from transformers import PreTrainedModel
 from dram_workers.data.dataset import Dataset
 from dram_workers.errors import BadInput, WorkerReason
 from dram_workers.train.batches import MicroBatch, lay_out
+from dram_workers.train.heap import give_back
 from dram_workers.train.intermediate import LayerMap, Layers, Tape, taped
 from dram_workers.train.losses import (
     Objective,
@@ -73,6 +74,9 @@ class Distiller(nn.Module):
         states = target.states if isinstance(target, TeacherStates) else None
         with taped(self.student, Layers() if states is None else self.layers.student, batch.targets_N) as tape:
             hidden_ND = target_hidden(self.student, batch, tape)
+        if hidden_ND.device.type == "cpu":
+            # Here is the peak: what the last step and the teacher left behind must not come on top.
+            give_back()
         total, soft_N, hard_N = self.head(hidden_ND, target, batch.labels_N, objective)
         terms = {"soft": soft_N, "hard": hard_N}
         if states is not None:
