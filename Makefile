@@ -63,8 +63,8 @@ crds: $(VENV)/.dev ## generate crds/ from the models
 docs: $(VENV)/.dev ## generate docs/reference/ from the models, rules and reasons
 	@$(BIN)/python -m dram_operator.api.reference docs/reference
 
-images: $(VENV)/.dev ## build the operator's and the workers' images with buildah
-	@$(BIN)/python images/build.py operator worker $(ARGS)
+images: $(VENV)/.dev ## build the images of operator, workers and agent with buildah
+	@$(BIN)/python images/build.py operator worker agent $(ARGS)
 
 constraints: $(VENV)/.dev ## compile constraints.txt anew from pyproject.toml
 	@mkdir -p build

@@ -1,4 +1,4 @@
-"""Build the container images with buildah: `python images/build.py [operator worker base pause] [--archive FOLDER]`.
+"""Build the container images with buildah: `python images/build.py [operator worker agent] [--archive FOLDER]`.
 
 An image's tag is a hash of everything that it is made of, so what is there already is not built again. Where the base image cannot be pulled,
 an image of the same name is made with debootstrap (root).
@@ -16,28 +16,16 @@ from pathlib import Path
 ROOT = Path(__file__).resolve().parents[1]
 BASE = "docker.io/library/debian:bookworm-slim"
 REPOSITORY = os.environ.get("DRAM_IMAGE_REPOSITORY", "dram.test")
-SOURCES = {
-    "operator": (
-        "operator",
-        "workers",
-        "pyproject.toml",
-        "constraints.txt",
-        "README.md",
-        "LICENSE",
-        "images/operator",
-        "images/requirements.py",
-    ),
-    "worker": (
-        "operator",
-        "workers",
-        "pyproject.toml",
-        "constraints.txt",
-        "README.md",
-        "LICENSE",
-        "images/worker",
-        "images/requirements.py",
-    ),
-}
+SHARED = (
+    "operator",
+    "workers",
+    "pyproject.toml",
+    "constraints.txt",
+    "README.md",
+    "LICENSE",
+    "images/requirements.py",
+)
+SOURCES = {name: (*SHARED, f"images/{name}") for name in ("operator", "worker", "agent")}
 PAUSE = 'FROM {base}\nUSER 65532:65532\nENTRYPOINT ["/bin/sleep", "infinity"]\n'
 
 

@@ -1,15 +1,16 @@
-"""A plain web server over a folder: `python -m aiohttp.web -H ADDRESS -P PORT tests.bench._site:app FOLDER`.
+"""`python _site.py PORT FOLDER`: a plain web server. ETag, 304 and ranges are aiohttp's own; nothing of Dram runs in it."""
 
-ETag, 304 and ranges are those of aiohttp's own file responses; nothing of Dram runs in it.
-"""
-
-from pathlib import Path
+import sys
 
 from aiohttp import web
 
 
-def app(arguments: list[str]) -> web.Application:
-    """The application that `aiohttp.web` starts."""
-    made = web.Application()
-    made.router.add_static("/", Path(arguments[0]))
-    return made
+def main(port: int, folder: str) -> None:
+    """Serve until the process ends."""
+    app = web.Application()
+    app.router.add_static("/", folder)
+    web.run_app(app, host="127.0.0.1", port=port, access_log=None, print=None)
+
+
+if __name__ == "__main__":
+    main(int(sys.argv[1]), sys.argv[2])

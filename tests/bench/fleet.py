@@ -30,7 +30,6 @@ from tests.cluster.processes import free_ports
 from tests.cluster.s3 import S3Server
 from tests.operator.adapters.releases.installation import Installation
 
-ROOT = Path(__file__).parents[2]
 POLL_SECONDS = 300
 SECONDS = 30.0
 FLEETS = {"10k": 10_000, "100k": 100_000}
@@ -171,9 +170,7 @@ def plain_server(folder: Path, files: dict[str, bytes]) -> Iterator[Served]:
         (folder / path).parent.mkdir(parents=True, exist_ok=True)
         (folder / path).write_bytes(body)
     (port,) = free_ports(1)
-    where = ["-H", "127.0.0.1", "-P", str(port)]
-    command = [sys.executable, "-m", "aiohttp.web", *where, "tests.bench._site:app", str(folder)]
-    child = subprocess.Popen(command, cwd=ROOT, stdout=subprocess.DEVNULL)
+    child = subprocess.Popen([sys.executable, str(Path(__file__).with_name("_site.py")), str(port), str(folder)])
     url = f"http://127.0.0.1:{port}"
     try:
         wait_until(lambda: answers(f"{url}/{TIMESTAMP}"), "the plain server")
