@@ -21,7 +21,7 @@ EXAMPLES = [
     pytest.param(manifest, id=f"{file.parent.name}/{file.name}")
     for file in sorted((ROOT / "examples").rglob("*.yaml"))
     for manifest in load_manifests(file)
-    if manifest["kind"] == "DistillationJob"
+    if manifest.get("kind") == "DistillationJob"
 ]
 
 Apply = Callable[[AJob], Object]

@@ -5,6 +5,7 @@ from typing import Any
 
 import pytest
 
+from dram_operator.settings import Settings
 from tests.cluster.api import Api, manifests
 from tests.cluster.controlplane import ControlPlane
 from tests.cluster.folders import REPOSITORY
@@ -104,3 +105,40 @@ def test_rollouts_without_a_root_or_a_key_are_refused_with_the_remedy() -> None:
         render("releases.uri=s3://releases", "releases.operatorKey.secret=keys")
     with pytest.raises(ChartRefused, match=r"releases\.operatorKey\.secret is needed"):
         render("releases.uri=s3://releases", "releases.root=x")
+
+
+def test_the_operator_reads_what_the_chart_sets_and_every_file_is_mounted(monkeypatch: pytest.MonkeyPatch) -> None:
+    (deployment,) = of_kind(render(*ROLLOUTS), "Deployment")
+    pod = deployment["spec"]["template"]["spec"]
+    for one in pod["containers"][0]["env"]:
+        monkeypatch.setenv(one["name"], one.get("value", "from-elsewhere"))
+    mounted = {
+        f"/etc/dram/rollouts/{item['path']}"
+        for volume in pod["volumes"]
+        for source in volume.get("projected", {}).get("sources", ())
+        for item in source.get("secret", {}).get("items", ())
+    }
+
+    settings = Settings()
+
+    assert (settings.releases_uri, settings.releases_region) == ("s3://releases/tv", "eu-1")
+    assert settings.releases_aws_access_key_id == "from-elsewhere"
+    assert settings.delivery_poll_seconds == 120
+    assert settings.commands_vouched
+    default, guarded = settings.prometheus
+    assert (default.name, guarded.username, guarded.headers) == ("default", "dram", {"X-Scope-OrgID": "edge"})
+    named = [
+        *(settings.releases_ca, settings.releases_operator_key, settings.releases_release_key),
+        *(guarded.ca_file, guarded.certificate_file, guarded.token_file, guarded.password_file),
+        *guarded.header_files.values(),
+    ]
+    assert {str(path) for path in named} == mounted
+    assert str(settings.releases_root) == "/etc/dram/rollouts/root.json"
+    assert str(settings.frozen) == "/etc/dram/switch/frozen"
+
+
+def test_the_example_of_an_installation_renders() -> None:
+    example = REPOSITORY / "examples" / "installation" / "values.yaml"
+    (deployment,) = of_kind(render("releases.root=the-root", files=(example,)), "Deployment")
+    names = [one["name"] for one in deployment["spec"]["template"]["spec"]["containers"][0]["env"]]
+    assert {"DRAM_RELEASES_URI", "DRAM_PROMETHEUS", "DRAM_RELEASES_RELEASE_KEY"} <= set(names)
