@@ -1,7 +1,6 @@
-"""The repository behind a plain web server, polled as a fleet polls it: 10,000 and 100,000 devices, every five minutes.
+"""The repository's bucket, read by plain HTTP as a fleet reads it: 10,000 and 100,000 devices, every five minutes.
 
-A poll without news is one conditional request. After a commit each device asks for more: how much is taken from what the real
-agent asks for. Beside the plain server stands the S3 server itself, which devices may read as well.
+A poll without news is one conditional request. After a commit each device asks for more: what exactly, is taken from the real agent.
 """
 
 import json
@@ -25,8 +24,6 @@ from tests.agent.box import Box, Fleet
 from tests.agent.memory import MemoryBucket
 from tests.agent.site import Site
 from tests.bench.results import Row
-from tests.cluster.api import wait_until
-from tests.cluster.processes import free_ports
 from tests.cluster.s3 import S3Server
 from tests.operator.adapters.releases.installation import Installation
 
@@ -35,7 +32,6 @@ SECONDS = 30.0
 FLEETS = {"10k": 10_000, "100k": 100_000}
 BUCKET = "public"
 TIMESTAMP = "metadata/timestamp.json"
-PEER = "from the S3 server"
 LOWER = "lower is better"
 
 Request = tuple[str, str]
@@ -49,11 +45,17 @@ class Figures:
     p99_seconds: float
     late_p99_seconds: float
     cpu_ratio: float
-    """Share of a core that the server took."""
+    """Cores that the server took."""
     poll_bytes: float
     """Both ways, headers included."""
     polls: int
     failed: int
+
+    @property
+    def told(self) -> str:
+        """How the figures came about."""
+        late = f"begun at most {self.late_p99_seconds * 1000:.0f} ms late (p99)"
+        return f"{self.polls} polls, {self.failed} failed, {late}"
 
 
 @dataclass(frozen=True)
@@ -73,30 +75,25 @@ def rows() -> list[Row]:
     """Polls without news at both sizes, and the polls right after a commit at the large one."""
     with tempfile.TemporaryDirectory() as name:
         files, refresh = repository(Path(name))
-        with plain_server(Path(name) / "site", files) as plain:
-            quiet = {size: load(plain, [unchanged(plain)], devices) for size, devices in FLEETS.items()}
-            news = load(plain, refresh, FLEETS["100k"])
-        with s3_server(files) as peer:
-            beside = {size: load(peer, [unchanged(peer)], devices) for size, devices in FLEETS.items()}
-    return [*(row for size in FLEETS for row in steady(size, quiet[size], beside[size])), *after_commit(news, refresh)]
+    with served(files) as server:
+        quiet = {size: load(server, [unchanged(server)], devices) for size, devices in FLEETS.items()}
+        news = load(server, [below(server, one) for one in refresh], FLEETS["100k"])
+    return [*(row for size, figures in quiet.items() for row in steady(size, figures)), *after_commit(news, refresh)]
 
 
-def steady(size: str, ours: Figures, peer: Figures) -> list[Row]:
+def steady(size: str, figures: Figures) -> list[Row]:
     """The rows of polls without news."""
-    rate = f"{FLEETS[size] / POLL_SECONDS:.0f} polls/s for {SECONDS:.0f} s, a connection each"
-    note = f"{LOWER}; {rate}; {ours.polls} polls, {ours.failed} failed, begun at most {ours.late_p99_seconds * 1000:.0f} ms late (p99)"
+    rate = f"{LOWER}; {FLEETS[size] / POLL_SECONDS:.0f} polls/s for {SECONDS:.0f} s, a connection each"
     return [
-        Row(f"fleet.poll_p99_seconds.{size}", ours.p99_seconds, "s", PEER, peer.p99_seconds, note),
-        Row(f"fleet.server_cpu_ratio.{size}", ours.cpu_ratio, "cores", PEER, peer.cpu_ratio, f"{LOWER}; {rate}"),
-        Row(
-            f"fleet.poll_bytes.{size}", ours.poll_bytes, "B", PEER, peer.poll_bytes, f"{LOWER}; both ways, with headers"
-        ),
+        Row(f"fleet.poll_p99_seconds.{size}", figures.p99_seconds, "s", note=f"{rate}; {figures.told}"),
+        Row(f"fleet.server_cpu_ratio.{size}", figures.cpu_ratio, "cores", note=rate),
+        Row(f"fleet.poll_bytes.{size}", figures.poll_bytes, "B", note=f"{LOWER}; both ways, with headers"),
     ]
 
 
 def after_commit(news: Figures, refresh: list[Request]) -> list[Row]:
     """The rows of a fleet that learns of a commit."""
-    note = f"{LOWER}; 333 polls/s of {len(refresh)} requests each; {news.polls} polls, {news.failed} failed"
+    note = f"{LOWER}; 333 polls/s of {len(refresh)} requests each; {news.told}"
     return [
         Row("fleet.refresh_p99_seconds.100k", news.p99_seconds, "s", note=note),
         Row("fleet.refresh_cpu_ratio.100k", news.cpu_ratio, "cores", note=note),
@@ -131,9 +128,13 @@ def condition(headers: Mapping[str, str]) -> str:
 def unchanged(server: Served) -> Request:
     """The poll of a device that is up to date."""
     answer = urllib3.request("GET", f"{server.url}/{TIMESTAMP}")
-    return f"{urlsplit(server.url).path.strip('/')}/{TIMESTAMP}".lstrip(
-        "/"
-    ), f"If-None-Match: {answer.headers['ETag']}\r\n"
+    return below(server, (TIMESTAMP, f"If-None-Match: {answer.headers['ETag']}\r\n"))
+
+
+def below(server: Served, request: Request) -> Request:
+    """A request of a path in the repository, as the server has it."""
+    path, headers = request
+    return f"{urlsplit(server.url).path.strip('/')}/{path}", headers
 
 
 def load(server: Served, requests: list[Request], devices: int) -> Figures:
@@ -164,36 +165,11 @@ def percentile(values: list[float], share: float) -> float:
 
 
 @contextmanager
-def plain_server(folder: Path, files: dict[str, bytes]) -> Iterator[Served]:
-    """The files behind aiohttp's static handler, in a process of its own."""
-    for path, body in files.items():
-        (folder / path).parent.mkdir(parents=True, exist_ok=True)
-        (folder / path).write_bytes(body)
-    (port,) = free_ports(1)
-    child = subprocess.Popen([sys.executable, str(Path(__file__).with_name("_site.py")), str(port), str(folder)])
-    url = f"http://127.0.0.1:{port}"
-    try:
-        wait_until(lambda: answers(f"{url}/{TIMESTAMP}"), "the plain server")
-        yield Served(url, psutil.Process(child.pid))
-    finally:
-        child.terminate()
-        child.wait(30)
-
-
-@contextmanager
-def s3_server(files: dict[str, bytes]) -> Iterator[Served]:
-    """The same files in a bucket that anybody may read."""
+def served(files: dict[str, bytes]) -> Iterator[Served]:
+    """The files in a bucket that anybody may read by plain HTTP, with ETag and 304."""
     with S3Server(public=BUCKET) as server:
         server.bucket(BUCKET)
         for path, body in files.items():
             server.client().put_object(Bucket=BUCKET, Key=path, Body=body)
         pid = json.loads((server.folder / "weed.pid").read_text())["pid"]
         yield Served(f"{server.endpoint}/{BUCKET}", psutil.Process(pid))
-
-
-def answers(url: str) -> bool:
-    """Whether a server gives the file by now."""
-    try:
-        return urllib3.request("GET", url, retries=False, timeout=2).status == 200
-    except urllib3.exceptions.HTTPError:
-        return False
