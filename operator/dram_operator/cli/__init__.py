@@ -12,6 +12,7 @@ _COMMANDS = {
     "agent": "Run the device agent (what devices run).",
     "keys": "Make, rotate and recover the release repository's signing keys.",
     "release": "Sign artifacts for release.",
+    "rollout": "Try an EdgeRollout: simulate it, or see which devices it would move.",
     "worker": "Run one stage (what the workers' pods run).",
 }
 

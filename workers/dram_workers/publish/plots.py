@@ -1,26 +1,12 @@
-"""The report's plots: matplotlib's SVG with the page's own colours and fonts in it, so that it fits a light and a dark page.
+"""The report's plots."""
 
-Matplotlib knows no CSS, so each colour is drawn as a stand-in that the finished SVG's text maps to a CSS variable.
-"""
-
-import io
-import re
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import TYPE_CHECKING
 
+from dram_workers.publish.drawing import HALF, INK, SERIES, SOFT, WIDE, dress, new_figure, svg
 from dram_workers.publish.evidence import Row
 from dram_workers.results import Measure
 
-if TYPE_CHECKING:
-    from matplotlib.axes import Axes
-    from matplotlib.figure import Figure
-
-INK, SOFT, GRID = "#010101", "#020202", "#030303"
-SERIES = ("#0a0a01", "#0a0a02", "#0a0a03", "#0a0a04", "#0a0a05", "#0a0a06")
-STAND_INS = {INK: "var(--ink)", SOFT: "var(--soft)", GRID: "var(--line)"} | {
-    color: f"var(--series-{number})" for number, color in enumerate(SERIES, start=1)
-}
 MOST_POINTS = 1500
 """Points of a curve: more would not be seen and make the file large."""
 PANELS = 4
@@ -46,7 +32,6 @@ NAMES = {
     "validationCE": "validation cross-entropy",
 }
 """Figures of the train log in words, where their names are none."""
-WIDE, HALF = (9.6, 3.2), (4.7, 3.1)
 
 
 @dataclass(frozen=True)
@@ -60,7 +45,7 @@ class Subject:
 
 def loss_plot(log: Sequence[Row]) -> str:
     """The loss, its terms and the validations over the steps: every figure of the log that is no schedule."""
-    figure, axes = _figure(WIDE)
+    figure, axes = new_figure(WIDE)
     terms = _terms(log)
     for number, key in enumerate(terms):
         rows = _thinned([row for row in log if key in row])
@@ -79,7 +64,7 @@ def loss_plot(log: Sequence[Row]) -> str:
     axes.set_xlabel("step")
     axes.set_ylabel("nats per token")
     axes.legend(loc="lower left", bbox_to_anchor=(0, 1.0), ncols=min(4, len(terms)), borderaxespad=0.3)
-    return _svg(figure, "Loss and its terms over the optimizer steps")
+    return svg(figure, "Loss and its terms over the optimizer steps")
 
 
 def schedule_plot(log: Sequence[Row]) -> str:
@@ -92,13 +77,13 @@ def schedule_plot(log: Sequence[Row]) -> str:
     for number, key in enumerate(names):
         rows = _thinned([row for row in log if key in row])
         axes = figure.add_subplot(high, PANELS, number + 1)
-        _dress(axes)
+        dress(axes)
         color = SERIES[(number + 3) % len(SERIES)]
         axes.plot([row["step"] for row in rows], [row[key] for row in rows], color=color)
         axes.set_title(NAMES.get(key, key), color=INK, fontsize=10)
         axes.margins(y=0.15)
         axes.set_xlabel("step")
-    return _svg(figure, "Schedules, learning rate and gradient norm over the optimizer steps")
+    return svg(figure, "Schedules, learning rate and gradient norm over the optimizer steps")
 
 
 def _keys(log: Sequence[Row]) -> list[str]:
@@ -117,7 +102,7 @@ def _terms(log: Sequence[Row]) -> list[str]:
 
 def score_plot(subjects: Sequence[Subject], teacher: Measure | None) -> str:
     """Golden score against size, with bounds; the teacher's score as a line."""
-    figure, axes = _figure(HALF)
+    figure, axes = new_figure(HALF)
     for number, subject in enumerate(subjects):
         score, color = subject.score, SERIES[number % len(SERIES)]
         low, high = (
@@ -146,7 +131,7 @@ def score_plot(subjects: Sequence[Subject], teacher: Measure | None) -> str:
     axes.margins(y=0.2)
     axes.set_xlabel("size (MiB)")
     axes.set_ylabel("golden score")
-    return _svg(figure, "Golden score against size, with 95 % bounds")
+    return svg(figure, "Golden score against size, with 95 % bounds")
 
 
 def bar_plot(title: str, unit: str, figures: Sequence[tuple[str, float]]) -> str:
@@ -155,7 +140,7 @@ def bar_plot(title: str, unit: str, figures: Sequence[tuple[str, float]]) -> str
 
     figure = Figure(figsize=(4.7, 0.42 + 0.27 * len(figures)), layout="constrained")
     axes = figure.add_subplot()
-    _dress(axes)
+    dress(axes)
     names, values = [name for name, _ in figures], [value for _, value in figures]
     bars = axes.barh(names, values, color=[SERIES[n % len(SERIES)] for n in range(len(values))], height=0.62)
     axes.bar_label(bars, labels=[f"{value:.4g} {unit}" for value in values], padding=4, color=INK, fontsize=9)
@@ -166,7 +151,7 @@ def bar_plot(title: str, unit: str, figures: Sequence[tuple[str, float]]) -> str
     axes.grid(visible=False)
     axes.tick_params(axis="y", length=0, labelcolor=INK)
     axes.set_title(title, color=INK, fontsize=10, loc="left")
-    return _svg(figure, f"{title} of every variant")
+    return svg(figure, f"{title} of every variant")
 
 
 def _thinned(log: Sequence[Row]) -> list[Row]:
@@ -174,52 +159,3 @@ def _thinned(log: Sequence[Row]) -> list[Row]:
     every = max(1, -(-len(log) // MOST_POINTS))
     rows = list(log[::every])
     return rows if rows[-1] is log[-1] else [*rows, log[-1]]
-
-
-def _figure(size: tuple[float, float]) -> "tuple[Figure, Axes]":
-    from matplotlib.figure import Figure
-
-    figure = Figure(figsize=size, layout="constrained")
-    axes = figure.add_subplot()
-    _dress(axes)
-    return figure, axes
-
-
-def _dress(axes: "Axes") -> None:
-    axes.set_facecolor("none")
-    for side, spine in axes.spines.items():
-        spine.set_visible(side in ("left", "bottom"))
-        spine.set_color(GRID)
-    axes.grid(visible=True, color=GRID, linewidth=0.6)
-    axes.set_axisbelow(True)
-    axes.tick_params(colors=SOFT, labelsize=9)
-    axes.xaxis.label.set_color(SOFT)
-    axes.yaxis.label.set_color(SOFT)
-
-
-def _svg(figure: "Figure", title: str) -> str:
-    """The figure as an `svg` element for a page: real text, no metadata, the same bytes every time."""
-    from matplotlib import rc_context
-
-    for axes in figure.axes:
-        if legend := axes.get_legend():
-            legend.set_frame_on(False)
-            for text in legend.get_texts():
-                text.set_color(INK)
-                text.set_fontsize(9)
-    buffer = io.StringIO()
-    with rc_context({"svg.fonttype": "none", "svg.hashsalt": title}):
-        figure.savefig(buffer, format="svg", transparent=True, metadata={"Date": None, "Creator": None})
-    drawn = buffer.getvalue()
-    drawn = drawn[drawn.index("<svg") :]
-    for stand_in, color in STAND_INS.items():
-        drawn = drawn.replace(stand_in, color)
-    drawn = re.sub(r"<metadata>.*?</metadata>", "", drawn, flags=re.DOTALL)
-    drawn = re.sub(r"<style.*?</style>", "", drawn, flags=re.DOTALL)
-    drawn = re.sub(r"font-family: [^;\"]*", "font-family: var(--sans)", drawn)
-    drawn = re.sub(r"font: ([\d.]+px) [^;\"]*", r"font: \1 var(--sans)", drawn)
-    # ids are unique in a page only if each plot brings its own
-    mark = re.sub(r"\W+", "-", title.lower())
-    drawn = re.sub(r'(id="|href="#|url\(#)', rf"\g<1>{mark}-", drawn)
-    drawn = re.sub(r'width="[\d.]+pt" height="[\d.]+pt"', "", drawn, count=1)
-    return drawn.replace("<svg ", f'<svg role="img" aria-label="{title}" ', 1)

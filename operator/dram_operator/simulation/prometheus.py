@@ -1,0 +1,168 @@
+"""The Prometheus of the simulation: what devices told, and the answers that the operator's queries would get."""
+
+from collections.abc import Iterable
+from dataclasses import dataclass, field
+from datetime import datetime, timedelta
+
+import numpy as np
+
+from dram_operator.api.rollout_analysis import Analysis, Metric
+from dram_operator.core.rollout.analysis import exposure_seconds, metrics_of, window_seconds
+from dram_operator.core.rollout.answers import Answer, Sample, Trouble
+from dram_operator.core.rollout.inventory import Inventory
+from dram_operator.core.rollout.observed import DeviceReport, Measured
+from dram_operator.simulation.devices import Devices, Runs
+from dram_operator.simulation.figures import Bools, Gauges, each_device, figure, requests
+from dram_operator.simulation.population import Floats
+from dram_operator.simulation.telemetry import Records
+
+LOOKBACK_SECONDS = 300.0
+"""A series whose newest sample is older is not there any more (Prometheus' query.lookback-delta)."""
+STEP, WINDOW = "step", "window"
+
+
+@dataclass
+class Prometheus:
+    """Records what devices tell, while it is up, and answers."""
+
+    devices: Devices
+    analysis: Analysis
+    start: datetime
+    is_up: bool = True
+    records: Records = field(init=False)
+    _windows: dict[str, list[tuple[int, Answer]]] = field(init=False, default_factory=dict)
+    _step: tuple[str, float] = ("", 0.0)
+    """The step that windows are counted for, and when it started."""
+
+    def __post_init__(self) -> None:
+        size = self.devices.population.size
+        self.records = Records(size, float(window_seconds(self.analysis)))
+        self.told_release = np.full(size, Runs.STABLE, dtype=np.int8)
+        self.told_activated, self.told_healthy = np.zeros(size), np.zeros(size)
+        self.told_gave_up, self.told_treated = np.zeros(size, dtype=bool), np.zeros(size, dtype=bool)
+        self.told_attempt = np.zeros(size, dtype=np.int64)
+        self.told_gauges = Gauges(np.full(size, np.nan), np.full(size, np.nan), {})
+        self._recorded_at = 0.0
+
+    def record(self, now: float) -> None:
+        """Take in what the devices tell, those too that have fallen silent since the last time."""
+        if self.is_up:
+            devices = self.devices
+            tells = ~devices.offline & (devices.silent_from > self._recorded_at)
+            self.records.record(now, devices.meters.counts, tells)
+            self.records.last_seen[tells] = np.minimum(now, devices.silent_from[tells])
+            self._take(tells)
+        self._recorded_at = now
+
+    def _take(self, tells: Bools) -> None:
+        devices, meters, shown = self.devices, self.devices.meters, self.told_gauges
+        for told, true in (
+            (self.told_release, devices.runs),
+            (self.told_activated, devices.activated),
+            (self.told_healthy, devices.healthy),
+            (self.told_gave_up, devices.gave_up),
+            (self.told_treated, devices.treated),
+            (self.told_attempt, devices.attempt),
+            (shown.golden, meters.golden),
+            (shown.memory, meters.memory),
+        ):
+            told[tells] = true[tells]
+        for name, true in meters.measures.items():
+            shown.measures.setdefault(name, np.full(len(tells), np.nan))[tells] = true[tells]
+
+    def inventory(self, now: float, lookback_seconds: float | None) -> Inventory:
+        """The devices that told anything during the look-back; all of them where a file says so."""
+        seen = self.records.last_seen
+        known = (
+            one for number, one in enumerate(self.devices.population.inventory)
+            if lookback_seconds is None or now - seen[number] <= lookback_seconds
+        )  # fmt: skip
+        return Inventory(tuple(known))
+
+    def reports(self, stable: str, candidate: str) -> dict[str, DeviceReport]:
+        """What every device told last."""
+        digests = {Runs.NOTHING: None, Runs.STABLE: stable, Runs.CANDIDATE: candidate}
+        moments = _Moments(self.start)
+        rows = zip(
+            self.devices.population.inventory, self.records.last_seen.tolist(), self.told_release.tolist(),
+            self.told_healthy.tolist(), self.told_activated.tolist(), self.told_gave_up.tolist(), strict=True,
+        )  # fmt: skip
+        return {
+            one.id: DeviceReport(
+                moments.at(seen),
+                digests[Runs(runs)],
+                None if healthy != healthy else moments.at(healthy),
+                moments.at(activated) if runs == Runs.CANDIDATE else None,
+                candidate if gave_up else None,
+            )
+            for one, seen, runs, healthy, activated, gave_up in rows
+            if seen >= 0
+        }
+
+    def begin_step(self, stamp: str, now: float) -> None:
+        """Count requests and windows from here on."""
+        if self._step[0] != stamp:
+            self._step, self._windows = (stamp, now), {}
+            self.records.mark(STEP)
+            self.records.mark(WINDOW)
+
+    def next_close(self) -> float:
+        """When the window at hand closes."""
+        closed = max((len(found) for found in self._windows.values()), default=0)
+        return self._step[1] + (closed + 1) * exposure_seconds(self.analysis)
+
+    def close_window(self, now: float) -> None:
+        """Keep every device's figures of the window that ends now, for metrics that are compared with control."""
+        begun = now - exposure_seconds(self.analysis)
+        counts, told = self.records.since_mark(WINDOW), self.records.last_seen >= begun
+        for metric in self._compared():
+            values = each_device(metric.preset, metric.name, counts, self.told_gauges)
+            found = self._windows.setdefault(metric.name, [])
+            found.append((len(found), Answer(self._samples(values, told), newest=self._newest())))
+        self.records.mark(WINDOW)
+
+    def measure(self, now: float, attempt: int) -> tuple[Measured, ...]:
+        """A look at every metric."""
+        fresh = now - self.records.last_seen <= LOOKBACK_SECONDS
+        arm = fresh & self.told_treated & (self.told_attempt == attempt)
+        return tuple(self._look(metric, now, arm) for metric in metrics_of(self.analysis))
+
+    def _look(self, metric: Metric, now: float, arm: Bools) -> Measured:
+        at, windows = self.start + timedelta(seconds=now), tuple(self._windows.get(metric.name, ()))
+        if not self.is_up:
+            down = Answer(trouble=Trouble.UNREACHABLE)
+            windows = tuple((number, down) for number, _ in windows)
+            return Measured(metric.name, at, answer=down, windows=windows)
+        window = float(window_seconds(self.analysis))
+        recent = self.records.since(now - window)
+        so_far = self.records.since_mark(STEP) if now - self._step[1] > window else recent
+        value = figure(metric.preset, metric.name, recent, self.told_gauges, arm)
+        if value is None:
+            return Measured(metric.name, at, answer=Answer(), windows=windows)
+        answer = Answer((Sample({}, value),), newest=self._newest(), support=requests(metric.preset, so_far, arm))
+        return Measured(metric.name, at, answer=answer, windows=windows)
+
+    def _compared(self) -> Iterable[Metric]:
+        return (metric for metric in metrics_of(self.analysis) if metric.compare_to)
+
+    def _samples(self, values: Floats, told: Bools) -> tuple[Sample, ...]:
+        """One a device that told anything; a device without requests shows NaN, as a ratio of none to none does."""
+        devices = self.devices.population.inventory
+        return tuple(Sample({"device": devices[one].id}, float(values[one])) for one in np.flatnonzero(told))
+
+    def _newest(self) -> datetime | None:
+        latest = self.records.latest
+        return None if latest is None else self.start + timedelta(seconds=latest)
+
+
+@dataclass
+class _Moments:
+    """Seconds since the start as moments; each is made once."""
+
+    start: datetime
+    _made: dict[float, datetime] = field(default_factory=dict)
+
+    def at(self, seconds: float) -> datetime:
+        if seconds not in self._made:
+            self._made[seconds] = self.start + timedelta(seconds=seconds)
+        return self._made[seconds]
