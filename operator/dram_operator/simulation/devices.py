@@ -17,7 +17,6 @@ from dram_agent.document import ChannelDocument
 from dram_agent.fleet.effects import changed_by
 from dram_agent.fleet.faults import ClockSkew, Crash, Fault, Offline, Silent, SmokeTest
 from dram_agent.fleet.scenario import Scenario
-
 from dram_operator.simulation.population import Floats, Population, behaviours
 from dram_operator.simulation.telemetry import Meters
 
@@ -83,6 +82,8 @@ class Devices:
     """When it switched to what it runs."""
     healthy: Floats = field(init=False)
     """Since when that is well; NaN while it is not."""
+    taken_up: Floats = field(init=False)
+    """When it first switched to the candidate in this attempt; NaN while it has not."""
     gave_up: NDArray[np.bool_] = field(init=False)
     """On the candidate, in this attempt."""
     attempt: NDArray[np.int64] = field(init=False)
@@ -93,9 +94,10 @@ class Devices:
         size, polling = self.population.size, self.scenario.polling
         self.offline, self.silent_from = np.zeros(size, dtype=bool), np.full(size, NEVER)
         self.runs = np.full(size, Runs.STABLE, dtype=np.int8)
-        self.activated, self.healthy = np.zeros(size), np.zeros(size)
+        self.activated, self.healthy, self.taken_up = np.zeros(size), np.zeros(size), np.full(size, np.nan)
         self.gave_up, self.treated = np.zeros(size, dtype=bool), np.zeros(size, dtype=bool)
         self.attempt = np.zeros(size, dtype=np.int64)
+        self.seen_before = np.array([_gone_from(faults) for faults in self.population.faults])
         self.skew = np.array([_skew(faults) for faults in self.population.faults])
         self._seen, self._fresh = np.full(size, -1), np.zeros(size)
         self._failures = np.zeros(size, dtype=np.int64)
@@ -111,6 +113,7 @@ class Devices:
                 if isinstance(fault, Offline):
                     self._at(fault.from_seconds, device, partial(self._go, device))
                     self._at(fault.until_seconds, device, partial(self._come_back, device))
+        self._happen(0.0)
 
     def advance(self, until: float) -> None:
         """Live up to a moment; the signed document does not change meanwhile."""
@@ -165,7 +168,7 @@ class Devices:
             return
         me, hashed = self.population.inventory[device], self._hash(document.salt, device)
         if document.attempt != self.attempt[device]:
-            self.attempt[device], self.gave_up[device] = document.attempt, False
+            self.attempt[device], self.gave_up[device], self.taken_up[device] = document.attempt, False, np.nan
         self.treated[device] = document.candidate is not None and is_member(document, me.labels, hashed)
         wanted = release_for(document, me.labels, hashed)
         on_candidate = self.runs[device] == Runs.CANDIDATE
@@ -204,6 +207,7 @@ class Devices:
             self.gave_up[device] = True
             return
         self._activate(device, Runs.CANDIDATE, now)
+        self.taken_up[device] = now if np.isnan(self.taken_up[device]) else self.taken_up[device]
         for fault in self.population.faults[device]:
             after = getattr(fault, "after_seconds", None)
             if after is not None:
@@ -254,6 +258,11 @@ class Devices:
 
     def _has(self, device: int, kind: type[Fault]) -> bool:
         return any(isinstance(fault, kind) for fault in self.population.faults[device])
+
+
+def _gone_from(faults: tuple[Fault, ...]) -> float:
+    """When a device was there last before the start."""
+    return min([0.0, *(float(fault.from_seconds) for fault in faults if isinstance(fault, Offline))])
 
 
 def _skew(faults: tuple[Fault, ...]) -> float:

@@ -71,7 +71,7 @@ def _ratio_or_quantile(preset: Preset | None, counts: Counts) -> Floats:
 
 
 def _divided(part: Counts, whole: Counts) -> Floats:
-    return np.divide(part, whole, out=np.full(len(part), np.nan), where=whole > 0)
+    return np.asarray(np.divide(part, whole, out=np.full(len(part), np.nan), where=whole > 0))
 
 
 def quantile(buckets: Counts, share: float) -> Floats:

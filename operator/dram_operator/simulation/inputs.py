@@ -10,7 +10,9 @@ from dram_operator.api.manifests import ManifestError, load_manifests
 from dram_operator.api.offline import check, with_defaults
 from dram_operator.core.rollout.inventory import Inventory, InventoryError, inventory_of_file
 
-SPECIFIC = "the salt of the cohorts is made from it: give --digest, which the variant's status in the DistillationJob has"
+SPECIFIC = (
+    "the salt of the cohorts is made from it: give --digest, which the variant's status in the DistillationJob has"
+)
 
 
 class BadInput(ValueError):

@@ -3,6 +3,7 @@
 from collections.abc import Iterable
 from dataclasses import dataclass, field
 from datetime import datetime, timedelta
+from math import isnan
 
 import numpy as np
 
@@ -31,14 +32,17 @@ class Prometheus:
     is_up: bool = True
     records: Records = field(init=False)
     _windows: dict[str, list[tuple[int, Answer]]] = field(init=False, default_factory=dict)
-    _step: tuple[str, float] = ("", 0.0)
+    _inventory: tuple[Bools, Inventory] | None = None
+    """Who was known when the list was made last; it is made anew when others are."""
+    _step: tuple[tuple[int, str], float] = ((0, ""), 0.0)
     """The step that windows are counted for, and when it started."""
 
     def __post_init__(self) -> None:
         size = self.devices.population.size
         self.records = Records(size, float(window_seconds(self.analysis)))
+        self.records.last_seen[:] = self.devices.seen_before
         self.told_release = np.full(size, Runs.STABLE, dtype=np.int8)
-        self.told_activated, self.told_healthy = np.zeros(size), np.zeros(size)
+        self.told_activated, self.told_healthy = np.full(size, np.nan), np.zeros(size)
         self.told_gave_up, self.told_treated = np.zeros(size, dtype=bool), np.zeros(size, dtype=bool)
         self.told_attempt = np.zeros(size, dtype=np.int64)
         self.told_gauges = Gauges(np.full(size, np.nan), np.full(size, np.nan), {})
@@ -58,7 +62,7 @@ class Prometheus:
         devices, meters, shown = self.devices, self.devices.meters, self.told_gauges
         for told, true in (
             (self.told_release, devices.runs),
-            (self.told_activated, devices.activated),
+            (self.told_activated, devices.taken_up),
             (self.told_healthy, devices.healthy),
             (self.told_gave_up, devices.gave_up),
             (self.told_treated, devices.treated),
@@ -91,24 +95,26 @@ class Prometheus:
             one.id: DeviceReport(
                 moments.at(seen),
                 digests[Runs(runs)],
-                None if healthy != healthy else moments.at(healthy),
-                moments.at(activated) if runs == Runs.CANDIDATE else None,
+                None if isnan(healthy) else moments.at(healthy),
+                None if isnan(activated) else moments.at(activated),
                 candidate if gave_up else None,
             )
             for one, seen, runs, healthy, activated, gave_up in rows
-            if seen >= 0
         }
 
-    def begin_step(self, stamp: str, now: float) -> None:
-        """Count requests and windows from here on."""
-        if self._step[0] != stamp:
-            self._step, self._windows = (stamp, now), {}
+    def begin_step(self, step: tuple[int, str], now: float) -> None:
+        """Count requests and windows from here on, when this is another step."""
+        if self._step[0] != step:
+            self._step, self._windows = (step, now), {}
             self.records.mark(STEP)
             self.records.mark(WINDOW)
 
     def next_close(self) -> float:
-        """When the window at hand closes."""
-        closed = max((len(found) for found in self._windows.values()), default=0)
+        """When the window at hand closes; never where nothing is compared."""
+        names = [metric.name for metric in self._compared()]
+        if not names:
+            return float("inf")
+        closed = len(self._windows.get(names[0], ()))
         return self._step[1] + (closed + 1) * exposure_seconds(self.analysis)
 
     def close_window(self, now: float) -> None:
@@ -128,10 +134,10 @@ class Prometheus:
         return tuple(self._look(metric, now, arm) for metric in metrics_of(self.analysis))
 
     def _look(self, metric: Metric, now: float, arm: Bools) -> Measured:
-        at, windows = self.start + timedelta(seconds=now), tuple(self._windows.get(metric.name, ()))
+        at, windows = self.start + timedelta(seconds=now), self._closed(metric.name, now)
         if not self.is_up:
             down = Answer(trouble=Trouble.UNREACHABLE)
-            windows = tuple((number, down) for number, _ in windows)
+            windows = (*windows, (len(windows), down))
             return Measured(metric.name, at, answer=down, windows=windows)
         window = float(window_seconds(self.analysis))
         recent = self.records.since(now - window)
@@ -141,6 +147,11 @@ class Prometheus:
             return Measured(metric.name, at, answer=Answer(), windows=windows)
         answer = Answer((Sample({}, value),), newest=self._newest(), support=requests(metric.preset, so_far, arm))
         return Measured(metric.name, at, answer=answer, windows=windows)
+
+    def _closed(self, name: str, now: float) -> tuple[tuple[int, Answer], ...]:
+        """The windows that closed an interval ago: the operator lets samples come late."""
+        length, interval = exposure_seconds(self.analysis), self.analysis.interval_seconds
+        return tuple(self._windows.get(name, ()))[: max(0, int((now - self._step[1] - interval) // length))]
 
     def _compared(self) -> Iterable[Metric]:
         return (metric for metric in metrics_of(self.analysis) if metric.compare_to)

@@ -1,6 +1,6 @@
 """The operator of the simulation: observe, `decide`, write status, sign, tell, on a clock that nobody waits for."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from datetime import datetime, timedelta
 from math import ceil
@@ -15,7 +15,8 @@ from dram_operator.api.rollout_status import EdgeRolloutStatus, ReleaseStatus, S
 from dram_operator.core.rollout.commands import ANNOTATION, Command, Verb
 from dram_operator.core.rollout.decide import decide
 from dram_operator.core.rollout.document import Delivery
-from dram_operator.core.rollout.observed import ArtifactView, Decision, Observed
+from dram_operator.core.rollout.inventory import Inventory
+from dram_operator.core.rollout.observed import ArtifactView, Decision, DeviceReport, Measured, Observed
 from dram_operator.core.times import stamp
 from dram_operator.simulation.devices import Devices, Site
 from dram_operator.simulation.population import populate
@@ -27,7 +28,22 @@ STABLE_DIGEST = "0" * 64
 """The release that the fleet has before; it is not in any manifest."""
 PATIENCE_SECONDS = 3600
 """How long a rollout that waits for people is watched for what may still happen to it."""
+GOING_BACK_SECONDS = 10.0
+"""How often the operator looks at devices that are going back, where the interval is longer."""
 HAPPENINGS = {"PrometheusDown": "Prometheus", "RepositoryDown": "the release repository", "Frozen": "the freeze"}
+
+ENDS = {"PrometheusDown": "PrometheusUp", "RepositoryDown": "RepositoryUp", "Frozen": "Thawed"}
+
+
+@dataclass(frozen=True)
+class _Sight:
+    """What a look showed."""
+
+    at: int
+    step: tuple[int, str]
+    inventory: Inventory | None
+    reports: Mapping[str, DeviceReport] | None
+    measured: tuple[Measured, ...]
 
 
 @dataclass
@@ -56,6 +72,7 @@ class Simulation:
         self.prometheus = Prometheus(self.devices, self.rollout.spec.analysis, begun)
         self.status = EdgeRolloutStatus(attempt=1, stable=self._release("the release before", STABLE_DIGEST))
         self._candidate = self._release(_name(self.rollout, self.digest), self.digest)
+        self._sight: _Sight | None = None
         self._annotations: dict[str, str] = {}
         self._waited_for = ("", "")
         self._asked_at: int | None = None
@@ -82,44 +99,69 @@ class Simulation:
         if decision.document and decision.document != self.site.document and self.site.is_up:
             self.site.publish(decision.document, self.now)
         if self.status.step:
-            self.prometheus.begin_step(f"{self.status.attempt} {self.status.step.started_at}", self.now)
+            self.prometheus.begin_step(self._step(), self.now)
+        asks = self.status.step is not None and self.status.step.state is StepState.AWAITING_APPROVAL
+        self._asked_at = (self.now if self._asked_at is None else self._asked_at) if asks else None
         self._note(decision)
         return decision
 
     def observe(self) -> Observed:
         """What the runtime would show of this moment."""
-        told, source = self.prometheus, self.rollout.spec.inventory
+        step = self._step()
+        if self._sight is None or self._sight.step[0] != step[0] or self.now - self._sight.at >= self._every():
+            self._sight = self._look(step)
         metadata = self.rollout.metadata.model_copy(update={"annotations": dict(self._annotations)})
-        known = told.is_up or source.uri is not None
-        lookback = None if source.uri else float(source.lookback_seconds)
         return Observed(
             rollout=self.rollout.model_copy(update={"status": self.status, "metadata": metadata}),
             artifact=ArtifactView(self._candidate),
             document=self.site.document,
             repository_problem="" if self.site.is_up else "it does not answer",
-            inventory=told.inventory(self.now, lookback) if known else None,
-            reports=told.reports(STABLE_DIGEST, self.digest) if told.is_up else None,
-            measured=told.measure(self.now, self.status.attempt) if self.status.step else (),
+            inventory=self._sight.inventory,
+            reports=self._sight.reports,
+            measured=self._sight.measured if self._sight.step == step else (),
             vouched=True,
         )
+
+    def _look(self, step: tuple[int, str]) -> "_Sight":
+        """Look at the devices and at every metric."""
+        told, source = self.prometheus, self.rollout.spec.inventory
+        known = told.is_up or source.uri is not None
+        lookback = None if source.uri else float(source.lookback_seconds)
+        return _Sight(
+            self.now,
+            step,
+            told.inventory(self.now, lookback) if known else None,
+            told.reports(STABLE_DIGEST, self.digest) if told.is_up else None,
+            told.measure(self.now, step[0]) if self.status.step and not self._is_going_back() else (),
+        )
+
+    def _every(self) -> float:
+        """How often to look."""
+        interval = float(self.rollout.spec.analysis.interval_seconds)
+        return min(interval, GOING_BACK_SECONDS) if self._is_going_back() else interval
+
+    def _is_going_back(self) -> bool:
+        return self.status.rollback is not None and self.status.rollback.completed_at is None
+
+    def _step(self) -> tuple[int, str]:
+        """What figures are about: the attempt, and when its step started."""
+        return self.status.attempt, self.status.step.started_at if self.status.step else ""
 
     def _look_around(self) -> None:
         """Switch on and off what the scenario has happen to the installation."""
         for event, name in HAPPENINGS.items():
             is_on = self.scenario.is_on(event, self.now)
             if is_on != self._on[event]:
-                self._tell("Fleet", event if is_on else event.replace("Down", "Up"), f"{name} {_turned(event, is_on)}")
+                self._tell("Fleet", event if is_on else ENDS[event], f"{name} {_turned(event, is_on)}")
             self._on[event] = is_on
         self.prometheus.is_up, self.site.is_up = not self._on["PrometheusDown"], not self._on["RepositoryDown"]
 
     def _approve(self) -> None:
         """Write the command of the person who approves, when the time has come."""
         step, candidate, approvals = self.status.step, self.status.candidate, self.scenario.approvals
-        if step is None or candidate is None or step.state is not StepState.AWAITING_APPROVAL:
-            self._asked_at = None
+        if step is None or candidate is None or approvals is None or self._asked_at is None:
             return
-        self._asked_at = self.now if self._asked_at is None else self._asked_at
-        if approvals is not None and self.now - self._asked_at >= approvals.after_seconds:
+        if self.now - self._asked_at >= approvals.after_seconds:
             command = Command(
                 id=f"approval-{self.now}", verb=Verb.APPROVE, attempt=self.status.attempt, step=step.index,
                 digest=candidate.release.digest, who="fleet-file",
@@ -130,19 +172,19 @@ class Simulation:
         """Let time pass for everybody else."""
         devices = self.devices
         while self.now < until:
-            closes = ceil(self.prometheus.next_close()) if self.status.step else until
-            stop = min(until, max(closes, self.now + 1))
+            closes = self.prometheus.next_close() if self.status.step else float("inf")
+            stop = int(min(until, closes))
             devices.meters.serve(self.now, stop, ~devices.offline)
             devices.advance(stop)
             self.now = stop
             self.prometheus.record(stop)
-            if stop == closes and self.status.step:
+            if stop == closes:
                 self.prometheus.close_window(stop)
 
     def _pause(self, decision: Decision) -> int:
         """Seconds until the next pass."""
-        interval = self.rollout.spec.analysis.interval_seconds
-        pause = max(1, ceil(min(decision.requeue_after or interval, interval)))
+        due = self._every() - (self.now - self._sight.at if self._sight else 0)
+        pause = max(1, ceil(min(decision.requeue_after or due, due)))
         later = [one - self.now for one in self.scenario.changes() if one > self.now]
         if self._asked_at is not None and self.scenario.approvals is not None:
             later.append(max(1, self._asked_at + self.scenario.approvals.after_seconds - self.now))

@@ -100,7 +100,7 @@ def chances(median: float, sigma: float) -> Floats:
     """The chance of each bucket for requests whose seconds are log-normal."""
     if sigma == 0:
         place = int(np.searchsorted(LATENCY_BUCKETS, median))
-        return np.eye(len(LATENCY_BUCKETS) + 1)[place]
+        return np.asarray(np.eye(len(LATENCY_BUCKETS) + 1)[place])
     below = NormalDist(np.log(median), sigma)
     upto = [0.0, *(below.cdf(np.log(edge)) for edge in LATENCY_BUCKETS), 1.0]
     found = np.diff(upto)
@@ -124,7 +124,7 @@ class Records:
 
     def __post_init__(self) -> None:
         self.shown = np.zeros((self.size, COLUMNS), dtype=np.int64)
-        self.last_seen = np.full(self.size, -np.inf)
+        self.last_seen = np.zeros(self.size)
 
     def record(self, seconds: float, counts: Counts, tells: NDArray[np.bool_]) -> None:
         """Take in what the devices that can be reached tell."""

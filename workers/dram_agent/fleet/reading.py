@@ -40,8 +40,15 @@ def read_scenario(path: Path) -> Scenario:
     try:
         return Scenario.model_validate({} if value is None else value)
     except ValidationError as error:
-        problems = [_told(path, root, one) for one in error.errors(include_url=False)]
+        found = error.errors(include_url=False)
+        problems = [_told(path, root, one) for one in found if not _follows(one, found)]
         raise ScenarioInvalid(problems) from error
+
+
+def _follows(error: ErrorDetails, others: Sequence[ErrorDetails]) -> bool:
+    """Whether it only says that something below it could not be read."""
+    place = error["loc"]
+    return any(len(one["loc"]) > len(place) and one["loc"][: len(place)] == place for one in others)
 
 
 def _told(path: Path, root: yaml.Node | None, error: ErrorDetails) -> str:
@@ -59,18 +66,19 @@ def _told(path: Path, root: yaml.Node | None, error: ErrorDetails) -> str:
 def _node(root: yaml.Node | None, place: Place) -> tuple[int, str]:
     """The line of a place, from 1, and its path as people write it. The name of a fault is no step of the file."""
     node, line, shown = root, (root.start_mark.line + 1 if root else 1), ""
-    for step in place:
+    for depth, step in enumerate(place, start=1):
         if isinstance(node, yaml.SequenceNode) and isinstance(step, int):
             node, shown = node.value[step], f"{shown}[{step}]"
             line = node.start_mark.line + 1
-        elif isinstance(node, yaml.MappingNode):
-            pair = next((one for one in node.value if one[0].value == step), None)
-            if pair is None and any(step == one.__name__ for one in _kinds(place)):
-                continue
-            shown = f"{shown}.{step}".lstrip(".")
-            if pair is None:
-                break
-            line, node = pair[0].start_mark.line + 1, pair[1]
+            continue
+        if any(step == one.__name__ for one in _kinds(place[:depth])):
+            continue
+        shown = f"{shown}.{step}".lstrip(".")
+        keys = node.value if isinstance(node, yaml.MappingNode) else ()
+        pair = next((one for one in keys if one[0].value == step), None)
+        if pair is not None:
+            line = pair[0].start_mark.line + 1
+        node = pair[1] if pair else None
     return line, shown
 
 

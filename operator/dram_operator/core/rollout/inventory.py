@@ -95,10 +95,17 @@ class Inventory:
         return len(self.devices) + sum(group.count for group in self.groups)
 
     def salted(self, salt: str) -> Fleet:
-        """The devices by their hashes under a document's salt (hex)."""
-        key = bytes.fromhex(salt)
-        by_hash = {device_hash(key, device.id): device for device in self.devices}
-        return Fleet(sorted(by_hash), by_hash, self.groups)
+        """The devices by their hashes under a document's salt (hex); kept, because an inventory stays the same for many passes."""
+        if salt not in self._salted:
+            key = bytes.fromhex(salt)
+            by_hash = {device_hash(key, device.id): device for device in self.devices}
+            self._salted.clear()
+            self._salted[salt] = Fleet(sorted(by_hash), by_hash, self.groups)
+        return self._salted[salt]
+
+    @cached_property
+    def _salted(self) -> dict[str, Fleet]:
+        return {}
 
 
 def inventory_of_series(series: Iterable[tuple[Mapping[str, str], datetime | None]]) -> Inventory:
