@@ -12,6 +12,8 @@ from dram_operator.runtime.board import ProgressBoard
 from dram_operator.runtime.cache import Key
 
 OBJECT = ["namespace", "name"]
+SHOWN = ("Succeeded", "Stalled")
+"""The conditions of jobs that have a series: thousands of finished jobs would make too many of all."""
 RECONCILE_BUCKETS = (0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1, 2.5, 10)
 """Seconds: a reconcile without a write takes about 1 ms, one with three writes about 20 ms."""
 
@@ -46,6 +48,8 @@ class Metrics:
         )
         for kind, depth in depths.items():
             queue.labels(kind).set_function(depth)
+            # From 0, or no query could see the first one.
+            self.reconcile_errors.labels(kind)
         for collector in collectors:
             self.registry.register(collector)
 
@@ -67,6 +71,7 @@ class JobCollector(Collector):
 
     def collect(self) -> Iterator[Metric]:
         """Read every job once."""
+        conditions = condition_family("dram_job_condition", f"1; {' and '.join(SHOWN)} as they stand.")
         progress = GaugeMetricFamily("dram_job_progress_ratio", "Share of the job that is done, 0 to 1.", labels=OBJECT)
         loss = GaugeMetricFamily("dram_job_loss", "Latest training loss by term.", labels=[*OBJECT, "term"])
         tokens = CounterMetricFamily("dram_job_tokens", "Training tokens of the running attempt.", labels=OBJECT)
@@ -82,6 +87,7 @@ class JobCollector(Collector):
         )
         for job in self._jobs():
             name, status = [job["metadata"]["namespace"], job["metadata"]["name"]], job.get("status", {})
+            add_conditions(conditions, name, (one for one in status.get("conditions", ()) if one["type"] in SHOWN))
             percent = status.get("progress", {}).get("percent")
             if percent is not None:
                 progress.add_metric(name, percent / 100)
@@ -96,7 +102,7 @@ class JobCollector(Collector):
                     sizes.add_metric([*name, variant["name"]], variant["sizeBytes"])
                 for metric, value in variant.get("scores", {}).items():
                     scores.add_metric([*name, variant["name"], metric], value)
-        yield from (progress, loss, tokens, seconds, gates, sizes, scores)
+        yield from (conditions, progress, loss, tokens, seconds, gates, sizes, scores)
 
     def _add_report(self, name: list[str], loss: GaugeMetricFamily, tokens: CounterMetricFamily) -> None:
         report = self._board.latest(Key(*name))
@@ -107,6 +113,17 @@ class JobCollector(Collector):
                 loss.add_metric([*name, term], report.metrics[figure])
         if "tokens" in report.metrics:
             tokens.add_metric(name, report.metrics["tokens"])
+
+
+def condition_family(name: str, documentation: str) -> GaugeMetricFamily:
+    """An empty family of conditions."""
+    return GaugeMetricFamily(name, documentation, labels=[*OBJECT, "condition", "status", "reason"])
+
+
+def add_conditions(family: GaugeMetricFamily, name: list[str], conditions: Iterable[Object]) -> None:
+    """One series a condition, with what it says as labels."""
+    for one in conditions:
+        family.add_metric([*name, one["type"], one["status"], one["reason"]], 1)
 
 
 def _seconds(stage: Object) -> float:

@@ -14,6 +14,11 @@ from tests.operator.runtime.objects import a_job
 
 KEY = Key("ns", "bot")
 STATUS: dict[str, Any] = {
+    "conditions": [
+        {"type": "Succeeded", "status": "Unknown", "reason": "Running"},
+        {"type": "Stalled", "status": "False", "reason": "Running"},
+        {"type": "Distilled", "status": "Unknown", "reason": "Running"},
+    ],
     "progress": {"percent": 40},
     "stages": [
         {"id": "resolve", "startedAt": "2030-01-01T00:00:00Z", "finishedAt": "2030-01-01T00:00:07Z"},
@@ -43,6 +48,8 @@ def test_a_jobs_series_follow_its_status_and_its_reports() -> None:
     board.post(KEY, Progress(stage="train", attempt=1, step=1, total_steps=2, metrics=told))
     text = scrape(metrics)
     for line in (
+        'dram_job_condition{condition="Succeeded",name="bot",namespace="ns",reason="Running",status="Unknown"} 1.0',
+        'dram_job_condition{condition="Stalled",name="bot",namespace="ns",reason="Running",status="False"} 1.0',
         'dram_job_progress_ratio{name="bot",namespace="ns"} 0.4',
         'dram_job_stage_seconds{name="bot",namespace="ns",stage="resolve"} 7.0',
         'dram_job_gate{gate="quality.maxKLDivergence",name="bot",namespace="ns",variant="q8"} 1.0',
@@ -56,6 +63,7 @@ def test_a_jobs_series_follow_its_status_and_its_reports() -> None:
     ):
         assert line in text
     assert 'stage="train"' not in text, "it has not ended"
+    assert 'condition="Distilled"' not in text, "thousands of jobs would have too many"
 
 
 def test_a_deleted_jobs_series_are_gone() -> None:
@@ -63,6 +71,11 @@ def test_a_deleted_jobs_series_are_gone() -> None:
     cache.apply(DISTILLATION_JOBS, a_job(**STATUS))
     cache.apply(DISTILLATION_JOBS, a_job(), deleted=True)
     assert 'name="bot"' not in scrape(metrics)
+
+
+def test_errors_are_counted_from_zero_on() -> None:
+    _, _, metrics = a_site()
+    assert 'dram_operator_reconcile_errors_total{kind="DistillationJob"} 0.0' in scrape(metrics)
 
 
 def test_writes_are_counted_by_kind_and_verb() -> None:

@@ -11,17 +11,20 @@ from prometheus_client.registry import Collector
 from dram_operator.adapters.resources import EDGE_ROLLOUTS, Object
 from dram_operator.api.quantity import quantity
 from dram_operator.api.rollout_reasons import RolloutCondition
-from dram_operator.api.rollout_status import EdgeRolloutStatus
+from dram_operator.api.rollout_status import EdgeRolloutStatus, StepState
 from dram_operator.core.rollout.observed import Decision
 from dram_operator.core.times import parse_time
 from dram_operator.runtime.cache import Key
+from dram_operator.runtime.metrics import OBJECT, add_conditions, condition_family
 
 if TYPE_CHECKING:
     from dram_operator.adapters.releases.repository import Expiries
 
-OBJECT = ["namespace", "name"]
 DEVICE_STATES = ("known", "expected", "reporting", "healthy", "failed", "offline")
 IDLE, PENDING, ROLLING_BACK = "Idle", "Pending", "RollingBack"
+STATES = (IDLE, PENDING, *(state.value for state in StepState), ROLLING_BACK)
+"""What a rollout is at: nothing, a candidate before its first step, a step, or a rollback."""
+VERDICTS = ("Pass", "Breach", "Inconclusive", "Error", "Missing")
 
 Change = tuple[str, str, str]
 """From, to, reason."""
@@ -75,6 +78,7 @@ class RolloutCollector(Collector):
         for obj in self._rollouts():
             name, status = [obj["metadata"]["namespace"], obj["metadata"]["name"]], obj.get("status", {})
             families.add_releases(name, status)
+            families.add_state(name, status)
             families.add_step(name, status, self._clock())
             families.add_metrics(name, obj)
             for change, count in self._transitions.of(Key(*name, EDGE_ROLLOUTS.kind)).items():
@@ -93,6 +97,8 @@ class _Families:
             "1; digests of the releases of a channel.",
             labels=[*OBJECT, "channel", "stable", "candidate"],
         )
+        self.state = GaugeMetricFamily("dram_rollout_state", "1 for what the rollout is at.", labels=[*OBJECT, "state"])
+        self.conditions = condition_family("dram_rollout_condition", "1; each condition as it stands.")
         self.step = GaugeMetricFamily("dram_rollout_step", "The step at work, from 1; 0 without one.", labels=OBJECT)
         self.cohort = GaugeMetricFamily(
             "dram_rollout_cohort_ratio", "Share of the known devices that is meant to run the candidate.", labels=OBJECT
@@ -102,6 +108,9 @@ class _Families:
         )
         self.value = GaugeMetricFamily(
             "dram_rollout_metric_value", "What a metric showed last.", labels=[*OBJECT, "metric"]
+        )
+        self.verdict = GaugeMetricFamily(
+            "dram_rollout_metric_verdict", "1 for what the latest look said.", labels=[*OBJECT, "metric", "verdict"]
         )
         self.threshold = GaugeMetricFamily(
             "dram_rollout_metric_threshold", "What it is compared with.", labels=[*OBJECT, "metric", "bound"]
@@ -133,6 +142,13 @@ class _Families:
         digests = [status.get(kind, {}).get("release", {}).get("digest", "") for kind in ("stable", "candidate")]
         self.info.add_metric([*name, "/".join(name), *digests], 1)
 
+    def add_state(self, name: list[str], status: Object) -> None:
+        """What it is at, and its conditions."""
+        now = _stored_state(status)
+        for state in STATES:
+            self.state.add_metric([*name, state], state == now)
+        add_conditions(self.conditions, name, status.get("conditions", ()))
+
     def add_step(self, name: list[str], status: Object, now: datetime) -> None:
         """The step at work, and how long it or the rollback takes."""
         step, rollback = status.get("step"), status.get("rollback", {})
@@ -157,6 +173,8 @@ class _Families:
         for found in obj.get("status", {}).get("analysis", ()):
             if "value" in found:
                 self.value.add_metric([*name, found["name"]], found["value"])
+            for verdict in VERDICTS:
+                self.verdict.add_metric([*name, found["name"], verdict], verdict == found["verdict"])
         for metric in obj["spec"].get("analysis", {}).get("metrics", ()):
             for bound in ("min", "max", "margin"):
                 if bound in metric:
@@ -165,11 +183,22 @@ class _Families:
 
 def _state(status: EdgeRolloutStatus) -> tuple[str, int]:
     """The state in a word, and the step."""
-    if status.candidate is None:
+    rollback, step = status.rollback, status.step
+    goes_back = rollback is not None and rollback.completed_at is None
+    return _word(status.candidate is not None, goes_back, (step.state.value, step.index) if step else None)
+
+
+def _stored_state(status: Object) -> str:
+    """The same word of a status as the API server has it."""
+    rollback, step = status.get("rollback"), status.get("step")
+    goes_back = rollback is not None and "completedAt" not in rollback
+    return _word("candidate" in status, goes_back, (step["state"], step["index"]) if step else None)[0]
+
+
+def _word(is_on_its_way: bool, goes_back: bool, step: tuple[str, int] | None) -> tuple[str, int]:
+    if not is_on_its_way:
         return IDLE, 0
-    if status.rollback and not status.rollback.completed_at:
-        return ROLLING_BACK, 0
-    return (status.step.state.value, status.step.index) if status.step else (PENDING, 0)
+    return (ROLLING_BACK, 0) if goes_back else step or (PENDING, 0)
 
 
 def _seconds(since: str, now: datetime) -> float:
