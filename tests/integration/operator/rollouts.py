@@ -10,6 +10,7 @@ from typing import Any
 
 from dram_agent.document import Artifact, ChannelDocument, Release, Requirements
 from dram_operator.adapters.releases.bucket import Bucket, BucketSettings
+from dram_operator.adapters.releases.ceremony import Ceremony
 from dram_operator.adapters.releases.keys import KeyFolder
 from dram_operator.adapters.releases.repository import ReleaseRepository
 from dram_operator.adapters.resources import Object as ApiObject
@@ -179,7 +180,9 @@ def step(percent: str, bake: int = 5) -> dict[str, Any]:
 
 
 @contextmanager
-def a_site(plane: ControlPlane, s3: S3Server, folder: Path) -> Iterator[Site]:
+def a_site(
+    plane: ControlPlane, s3: S3Server, folder: Path, clock: Callable[[], datetime] | None = None
+) -> Iterator[Site]:
     """Begin an installation."""
     settings = BucketSettings(
         f"{s3.bucket('releases')}/{uuid.uuid4().hex}",
@@ -187,8 +190,9 @@ def a_site(plane: ControlPlane, s3: S3Server, folder: Path) -> Iterator[Site]:
         access_key_id=s3.owner.access_key,
         secret_access_key=s3.owner.secret_key,
     )
-    installation = Installation(settings, KeyFolder(folder / "keys"), WallClock(), bucket=Bucket(settings))
-    installation.ceremony().init(root_keys=1, threshold=1)
+    bucket, keys = Bucket(settings), KeyFolder(folder / "keys")
+    installation = Installation(settings, keys, WallClock(), bucket=bucket)
+    Ceremony(bucket, keys, clock or installation.clock).init(root_keys=1, threshold=1)
     with ExitStack() as stack:
         fleet = stack.enter_context(Fleet(installation.repository()))
         prometheus = stack.enter_context(PrometheusServer(config=scraping(fleet.target)))

@@ -28,6 +28,8 @@ LIVE_SECONDS = 300
 """For how long a Prometheus takes a series' newest sample for the present one (its look-back delta)."""
 LONGEST_HORIZON_SECONDS = 86_400
 FINE_HORIZON_SECONDS, FINE_STEP_SECONDS = 3_600, 60
+SAME_SECONDS = 1
+"""Samples of one scrape or one push differ by less."""
 COARSE_STEP_SECONDS = LIVE_SECONDS
 """A longer step would miss samples between two points."""
 LIST_SECONDS = 3_600.0
@@ -159,15 +161,21 @@ def questions(subject: Subject, memory: Memory, at: datetime) -> Questions:
     return Questions(
         seen,
         healthy,
-        activated=_in_attempt(f"timestamp({age}) - {age}", subject, back, "min"),
-        gave_up=_in_attempt(gave_up, subject, back, "max"),
+        activated=_in_attempt(f"timestamp({age}) - {age}", age, subject, back, "min"),
+        gave_up=_in_attempt(gave_up, gave_up, subject, back, "max"),
     )
 
 
-def _in_attempt(expression: str, subject: Subject, back: str, pick: str) -> str:
-    """What devices told while they took part in the present attempt: an earlier one of the same release is another story."""
+def _in_attempt(expression: str, series: str, subject: Subject, back: str, pick: str) -> str:
+    """What devices told while they took part in the present attempt: an earlier one of the same release is another story.
+
+    A sample of before stays visible for LIVE_SECONDS, so it has to be as new as what tells of the attempt.
+    """
     info = f'dram_device_info{{channel="{subject.channel}", attempt="{subject.attempt}"}}'
-    told = f"({expression} and on (channel, device) {info})"
+    taking_part = f"max by (channel, device) (timestamp({info}))"
+    told = (
+        f"({expression} and (timestamp({series}) + {SAME_SECONDS} >= on (channel, device) group_left () {taking_part}))"
+    )
     return f"{pick}_over_time({told}{back}) or {told}"
 
 

@@ -81,7 +81,7 @@ class RolloutCollector(Collector):
             families.add_state(name, status)
             families.add_step(name, status, self._clock())
             families.add_metrics(name, obj)
-            for change, count in self._transitions.of(Key(*name, EDGE_ROLLOUTS.kind)).items():
+            for change, count in self._transitions.of(Key(name[0], name[1], EDGE_ROLLOUTS.kind)).items():
                 families.transitions.add_metric([*name, *change], count)
         if expiries := self._expiries():
             families.add_expiries(expiries)

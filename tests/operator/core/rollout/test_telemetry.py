@@ -1,0 +1,227 @@
+"""What devices told, asked of a real Prometheus: who is there, what each runs, since when it is well, and what it gave up on."""
+
+import asyncio
+from collections.abc import Iterator
+from dataclasses import replace
+from datetime import UTC, datetime, timedelta
+
+import pytest
+
+from dram_operator.adapters.prometheus import Endpoint, Prometheus
+from dram_operator.core.rollout.answers import Answer, Sample, Trouble
+from dram_operator.core.rollout.inventory import Inventory
+from dram_operator.core.rollout.observed import DeviceReport
+from dram_operator.core.rollout.telemetry import (
+    COARSE_STEP_SECONDS,
+    LIST_SECONDS,
+    LONGEST_HORIZON_SECONDS,
+    Memory,
+    Subject,
+    Told,
+    list_selector,
+    questions,
+    remembered,
+)
+from tests.cluster.prometheus import PrometheusServer
+
+NOW = datetime(2030, 5, 1, 12, tzinfo=UTC)
+OLD, NEW = "1" * 64, "2" * 64
+CHANNEL = "tv/bot"
+SUBJECT = Subject(CHANNEL, NEW, attempt=7, attempt_since=NOW - timedelta(hours=1), silence_seconds=3600)
+
+
+class Book:
+    """Samples to write, in OpenMetrics."""
+
+    def __init__(self) -> None:
+        self._lines: dict[str, list[str]] = {}
+
+    def device(
+        self,
+        name: str,
+        release: str,
+        first: int,
+        last: int,
+        *,
+        activated: int | None = None,
+        healthy: int | None = None,
+        attempt: int = 7,
+        channel: str = CHANNEL,
+        gave_up: str | None = None,
+        ring: str = "late",
+    ) -> "Book":
+        """A device that told the same from one second before NOW to another, once a minute."""
+        own = f'channel="{channel}",device="{name}"'
+        for ago in range(first, last - 1, -60):
+            info = f'release="{release}",attempt="{attempt}",arm="treated",device_class="",label_ring="{ring}"'
+            self._add("dram_device_info", f"{own},{info}", 1, ago)
+            since = first if activated is None else activated
+            self._add("dram_device_release_seconds", f'{own},release="{release}"', since - ago, ago)
+            well = 0 if healthy is None or healthy < ago else healthy - ago
+            self._add("dram_device_healthy_seconds", f'{own},release="{release}"', well, ago)
+            if gave_up:
+                self._add("dram_device_gave_up", f'{own},release="{gave_up}"', 1, ago)
+        return self
+
+    def text(self) -> str:
+        families = ([f"# TYPE {name} gauge", *sorted(lines, key=_when)] for name, lines in self._lines.items())
+        return "\n".join([*(line for family in families for line in family), "# EOF\n"])
+
+    def _add(self, name: str, labels: str, value: float, ago: int) -> None:
+        self._lines.setdefault(name, []).append(f"{name}{{{labels}}} {value} {NOW.timestamp() - ago:.0f}")
+
+
+def _when(line: str) -> tuple[str, float]:
+    return line.split("}", maxsplit=1)[0], float(line.rsplit(maxsplit=1)[-1])
+
+
+DAY = 86_400
+HISTORY = (
+    Book()
+    .device("live", NEW, 1800, 0, activated=1800, healthy=1700)
+    .device("sick", NEW, 1800, 0, activated=1800)
+    .device("silent", NEW, 3000, 2400, activated=3000, healthy=2900)
+    .device("fell-back", NEW, 3300, 2700, activated=3300, healthy=3300)
+    .device("fell-back", OLD, 2640, 0, activated=2640, healthy=2640, gave_up=NEW)
+    .device("earlier", OLD, 4200, 3660, attempt=6, gave_up=NEW)
+    .device("earlier", OLD, 3540, 0, healthy=3540)
+    .device("long-gone", OLD, 10 * DAY, 10 * DAY - 600, attempt=2, ring="early")
+    .device("stranger", NEW, 600, 0, channel="tv/other")
+    .text()
+)
+
+
+@pytest.fixture(scope="module")
+def server() -> Iterator[PrometheusServer]:
+    with PrometheusServer(HISTORY) as running:
+        yield running
+
+
+def look(server: PrometheusServer, subject: Subject, memory: Memory, at: datetime) -> Memory:
+    """One look, as the operator takes it."""
+
+    async def ask() -> Told:
+        client = Prometheus(Endpoint("default", server.url))
+        asked = questions(subject, memory, at)
+        texts = (asked.seen, asked.healthy, asked.activated, asked.gave_up)
+        try:
+            answers = [await client.query(text, at) if text else Answer() for text in texts]
+            since = at - timedelta(seconds=subject.lookback_seconds)
+            listed = await client.series(list_selector(subject), since, at) if memory.is_list_due(at) else None
+        finally:
+            await client.close()
+        return Told(at, *answers, listed)
+
+    told = asyncio.run(ask())
+    assert told.trouble is None
+    return remembered(memory, told, subject)
+
+
+@pytest.fixture(scope="module")
+def first(server: PrometheusServer) -> Memory:
+    return look(server, SUBJECT, Memory(), NOW)
+
+
+def ago(seconds: float) -> datetime:
+    return NOW - timedelta(seconds=seconds)
+
+
+def names(inventory: Inventory) -> list[str]:
+    return [device.id for device in inventory.devices]
+
+
+def test_every_device_of_the_look_back_is_known_and_nobody_elses(first: Memory) -> None:
+    inventory = first.inventory(SUBJECT, NOW)
+    assert names(inventory) == ["earlier", "fell-back", "live", "long-gone", "sick", "silent"]
+    assert {device.id: device.labels for device in inventory.devices}["long-gone"] == {"ring": "early"}
+
+
+def test_a_shorter_look_back_forgets(server: PrometheusServer) -> None:
+    subject = replace(SUBJECT, lookback_seconds=DAY)
+    assert "long-gone" not in names(look(server, subject, Memory(), NOW).inventory(subject, NOW))
+
+
+def test_a_device_tells_what_it_runs_and_since_when(first: Memory) -> None:
+    assert first.reports()["live"] == DeviceReport(
+        last_seen=NOW, release=NEW, healthy_since=ago(1700), activated_at=ago(1800)
+    )
+
+
+def test_an_age_of_none_is_no_health(first: Memory) -> None:
+    assert first.reports()["sick"].healthy_since is None
+
+
+def test_a_silent_device_keeps_its_last_word_to_the_second(first: Memory) -> None:
+    report = first.reports()["silent"]
+    assert (report.last_seen, report.release, report.activated_at) == (ago(2400), NEW, ago(3000))
+
+
+def test_a_device_that_fell_back_was_exposed_all_the_same(first: Memory) -> None:
+    report = first.reports()["fell-back"]
+    assert (report.release, report.activated_at, report.gave_up_on) == (OLD, ago(3300), NEW)
+
+
+def test_an_earlier_attempt_of_the_same_release_is_another_story(first: Memory) -> None:
+    assert first.reports()["earlier"].gave_up_on is None
+
+
+def test_one_that_was_only_listed_has_no_report(first: Memory) -> None:
+    assert "long-gone" not in first.reports()
+
+
+def test_later_looks_ask_for_what_is_new_and_remember_the_rest(server: PrometheusServer) -> None:
+    memory = look(server, SUBJECT, Memory(), ago(1200))
+    asked = questions(SUBJECT, memory, ago(1140))
+    assert "[360s:60s]" in asked.seen
+    for minute in range(19, -1, -1):
+        memory = look(server, SUBJECT, memory, ago(60 * minute))
+    assert memory.reports() == look(server, SUBJECT, Memory(), NOW).reports()
+
+
+def test_what_a_new_attempt_is_about_starts_anew(server: PrometheusServer, first: Memory) -> None:
+    reports = look(server, replace(SUBJECT, attempt=8), first, NOW).reports()
+    assert {report.activated_at for report in reports.values()} == {None}
+    assert {report.gave_up_on for report in reports.values()} == {None}
+
+
+def test_no_query_looks_further_back_than_a_day() -> None:
+    old = replace(SUBJECT, attempt_since=NOW - timedelta(days=40), silence_seconds=90 * DAY)
+    asked = questions(old, Memory(), NOW)
+    assert f"[{LONGEST_HORIZON_SECONDS}s:{COARSE_STEP_SECONDS}s]" in asked.seen
+    assert LONGEST_HORIZON_SECONDS / COARSE_STEP_SECONDS * 10_000 < 3_000_000
+
+
+def test_without_a_candidate_only_presence_is_asked_for() -> None:
+    asked = questions(Subject(CHANNEL), Memory(), NOW)
+    assert (asked.activated, asked.gave_up) == (None, None)
+
+
+def test_the_list_is_asked_for_once_an_hour(first: Memory) -> None:
+    assert Memory().is_list_due(NOW)
+    assert not first.is_list_due(NOW + timedelta(seconds=LIST_SECONDS - 1))
+    assert first.is_list_due(NOW + timedelta(seconds=LIST_SECONDS))
+    assert first.is_list_due(NOW - timedelta(seconds=LIST_SECONDS)), "the clock was set back"
+
+
+@pytest.mark.parametrize("value", [float("nan"), float("inf"), float("-inf"), -1.0, 0.0, 1e300])
+def test_moments_that_cannot_be_are_no_moments(value: float) -> None:
+    labels = {"device": "a", "release": NEW}
+    bad = Answer((Sample(labels, value),))
+    told = Told(NOW, Answer((Sample(labels, NOW.timestamp()),)), bad, bad, Answer())
+    report = remembered(Memory(), told, SUBJECT).reports()["a"]
+    assert (report.healthy_since, report.activated_at) == (None, None)
+    assert remembered(Memory(), replace(told, seen=bad), SUBJECT).reports() == {}
+
+
+def test_series_without_a_device_tell_nothing() -> None:
+    seen = Answer((Sample({"release": NEW}, NOW.timestamp()),))
+    memory = remembered(Memory(), Told(NOW, seen, seen, seen, seen, seen), SUBJECT)
+    assert memory.reports() == {}
+    assert memory.inventory(SUBJECT, NOW).known == 0
+
+
+def test_one_trouble_spoils_the_look() -> None:
+    fine, broken = Answer(), Answer(trouble=Trouble.TIMED_OUT)
+    assert Told(NOW, fine, fine, fine, fine).trouble is None
+    for told in (Told(NOW, broken), Told(NOW, fine, broken), Told(NOW, fine, fine, fine, fine, broken)):
+        assert told.trouble is Trouble.TIMED_OUT
