@@ -6,6 +6,7 @@ from pathlib import Path
 import pytest
 from pydantic import ValidationError
 
+from dram_operator.errors import SettingsInvalid
 from dram_operator.settings import Settings
 
 
@@ -50,3 +51,75 @@ def test_a_value_out_of_range_is_named(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("DRAM_WORKERS", "0")
     with pytest.raises(ValidationError, match="workers"):
         Settings()
+
+
+RELEASES = {
+    "DRAM_RELEASES_URI": "s3://releases/dram",
+    "DRAM_RELEASES_ROOT": "/etc/dram/root.json",
+    "DRAM_RELEASES_OPERATOR_KEY": "/etc/dram/operator.pem",
+}
+
+
+class TestRollouts:
+    def load(self, monkeypatch: pytest.MonkeyPatch, **values: str) -> Settings:
+        for name, value in {**RELEASES, **values}.items():
+            monkeypatch.setenv(name, value)
+        return Settings.load()
+
+    def test_what_the_chart_writes_is_read(self, monkeypatch: pytest.MonkeyPatch) -> None:
+        endpoint = {"name": "fleet", "url": "https://metrics:9090", "caFile": "/ca", "headerFiles": {"X-Key": "/key"}}
+        values = {
+            "DRAM_RELEASES_AWS_ACCESS_KEY_ID": "id",
+            "DRAM_RELEASES_AWS_SECRET_ACCESS_KEY": "hush",
+            "DRAM_PROMETHEUS": json.dumps([endpoint]),
+            "DRAM_DELIVERY_POLL_SECONDS": "600",
+            "DRAM_COMMANDS_VOUCHED": "true",
+            "DRAM_FROZEN": "/etc/dram/switch/frozen",
+        }
+        settings = self.load(monkeypatch, **values)
+        assert settings.prometheus[0].ca_file == Path("/ca")
+        assert settings.prometheus[0].header_files == {"X-Key": Path("/key")}
+        assert (settings.delivery(frozen=True).poll_seconds, settings.delivery(frozen=True).frozen) == (600, True)
+        assert settings.commands_vouched
+        assert "hush" not in repr(settings)
+
+    def test_metrics_servers_may_stand_in_a_file(self, monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+        file = tmp_path / "prometheus.json"
+        file.write_text('[{"url": "http://metrics:9090"}]')
+        assert [one.name for one in self.load(monkeypatch, DRAM_PROMETHEUS=str(file)).prometheus] == ["default"]
+
+    @pytest.mark.parametrize(
+        ("variable", "value", "want"),
+        [
+            ("DRAM_RELEASES_URI", "https://bucket", "DRAM_RELEASES_URI is 'https://bucket'"),
+            ("DRAM_RELEASES_AWS_ACCESS_KEY_ID", "id", "DRAM_RELEASES_AWS_SECRET_ACCESS_KEY go together"),
+            ("DRAM_PROMETHEUS", "/absent.json", "DRAM_PROMETHEUS is '/absent.json': the file cannot be read"),
+            ("DRAM_PROMETHEUS", "http://metrics", "DRAM_PROMETHEUS is 'http://metrics': it is not JSON"),
+            ("DRAM_PROMETHEUS", '[{"url": "http://a"}, {"url": "http://b"}]', "DRAM_PROMETHEUS names 'default' twice"),
+            ("DRAM_PROMETHEUS", '[{"address": "http://a"}]', "DRAM_PROMETHEUS 0 url: Field required"),
+            ("DRAM_DELIVERY_POLL_SECONDS", "0", "DRAM_DELIVERY_POLL_SECONDS is '0': Input should be greater"),
+            ("DRAM_LOG_LEVEL", "LOUD", "DRAM_LOG_LEVEL is 'LOUD'"),
+        ],
+    )
+    def test_a_setting_that_cannot_be_is_named_with_its_value_and_a_remedy(
+        self, monkeypatch: pytest.MonkeyPatch, variable: str, value: str, want: str
+    ) -> None:
+        with pytest.raises(SettingsInvalid) as caught:
+            self.load(monkeypatch, **{variable: value})
+        assert want in str(caught.value)
+
+    @pytest.mark.parametrize("missing", ["DRAM_RELEASES_ROOT", "DRAM_RELEASES_OPERATOR_KEY"])
+    def test_a_repository_needs_root_and_key(self, monkeypatch: pytest.MonkeyPatch, missing: str) -> None:
+        for name in RELEASES.keys() - {missing}:
+            monkeypatch.setenv(name, RELEASES[name])
+        with pytest.raises(SettingsInvalid, match=f"{missing} is not set although DRAM_RELEASES_URI is: mount"):
+            Settings.load()
+
+    def test_secrets_are_never_shown(self, monkeypatch: pytest.MonkeyPatch) -> None:
+        headers = json.dumps([{"url": 7, "headers": {"Authorization": "hush"}}])
+        with pytest.raises(SettingsInvalid) as caught:
+            self.load(monkeypatch, DRAM_PROMETHEUS=headers)
+        assert "hush" not in str(caught.value)
+        with pytest.raises(SettingsInvalid) as caught:
+            self.load(monkeypatch, DRAM_PROMETHEUS=headers[:-1])
+        assert "hush" not in str(caught.value)

@@ -109,9 +109,13 @@ class Replica:
 
     def kill(self) -> None:
         """As SIGKILL does: nothing more reaches the API server, the lease is not released."""
+        self.die()
+        self._thread.join(60)
+
+    def die(self) -> None:
+        """The same, from any thread and without waiting for the end."""
         self.api.is_dead = True
         self._loop.call_soon_threadsafe(self._task.cancel)
-        self._thread.join(60)
 
     @property
     def writes(self) -> list[Write]:

@@ -23,3 +23,11 @@ def a_child(
         "ownerReferences": [{"uid": owner, "controller": True}],
     }
     return {"kind": kind, "metadata": metadata, "spec": {}, "status": status}
+
+
+def a_rollout(
+    name: str = "edge", uid: str = "rollout-1", version: int = 1, *, job: str = "bot", **status: Any
+) -> Object:
+    metadata = {"namespace": "ns", "name": name, "uid": uid, "resourceVersion": str(version)}
+    spec = {"artifact": {"jobRef": {"name": job, "variant": "q4"}}}
+    return {"kind": "EdgeRollout", "metadata": metadata, "spec": spec, "status": status}

@@ -2,13 +2,13 @@
 
 from copy import deepcopy
 
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from dram_operator.adapters.resources import DISTILLATION_JOBS, JOBS, PODS
+from dram_operator.adapters.resources import DISTILLATION_JOBS, EDGE_ROLLOUTS, JOBS, PODS
 from dram_operator.runtime import cache as cache_module
 from dram_operator.runtime.cache import Cache, Key
-from tests.operator.runtime.objects import Object, a_child, a_job
+from tests.operator.runtime.objects import Object, a_child, a_job, a_rollout
 
 KEY = Key("ns", "bot")
 
@@ -126,6 +126,7 @@ HISTORY = [
 ]
 
 
+@settings(deadline=None)
 @given(st.permutations(HISTORY + HISTORY))
 def test_any_order_and_repetition_ends_in_the_same_picture(history: list[tuple[object, Object, bool]]) -> None:
     cache = Cache()
@@ -136,3 +137,32 @@ def test_any_order_and_repetition_ends_in_the_same_picture(history: list[tuple[o
     assert snapshot.job["status"] == {"run": 1}
     assert [job["metadata"]["uid"] for job in snapshot.jobs] == ["u2"]
     assert [pod["status"] for pod in snapshot.pods["u2"]] == [{"phase": "Running"}]
+
+
+ROLLOUT = Key("ns", "edge", "EdgeRollout")
+
+
+def test_a_job_is_waited_for_by_the_rollouts_that_name_it_and_lack_its_variant() -> None:
+    cache = Cache()
+    assert cache.apply(EDGE_ROLLOUTS, a_rollout(job="bot")) == ROLLOUT
+    assert cache.waiting_for(KEY) == (ROLLOUT,)
+    assert cache.waiting_for(ROLLOUT) == ()
+    source = {"jobRef": {"name": "bot", "variant": "q4"}}
+    cache.apply(EDGE_ROLLOUTS, a_rollout(job="bot", version=2, candidate={"source": source}))
+    assert cache.waiting_for(KEY) == ()
+
+
+def test_a_rollout_that_turns_to_another_job_or_goes_waits_no_longer() -> None:
+    cache = Cache()
+    cache.apply(EDGE_ROLLOUTS, a_rollout(job="bot"))
+    cache.apply(EDGE_ROLLOUTS, a_rollout(job="other", version=2))
+    assert (cache.waiting_for(KEY), cache.waiting_for(Key("ns", "other"))) == ((), (ROLLOUT,))
+    cache.apply(EDGE_ROLLOUTS, a_rollout(job="other", version=3), deleted=True)
+    assert cache.waiting_for(Key("ns", "other")) == ()
+
+
+def test_a_job_and_a_rollout_of_one_name_are_two() -> None:
+    cache = Cache()
+    cache.apply(DISTILLATION_JOBS, a_job(name="edge"))
+    cache.apply(EDGE_ROLLOUTS, a_rollout(job="bot"))
+    assert len(list(cache.edge_rollouts())) == len(list(cache.distillation_jobs())) == 1

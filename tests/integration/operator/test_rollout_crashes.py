@@ -1,0 +1,212 @@
+"""However the operator dies on the way of a rollout, and whoever writes in between: the same devices run the same releases."""
+
+import asyncio
+from collections.abc import Callable, Iterator
+from typing import Any
+
+import pytest
+
+from dram_operator.errors import Unavailable
+from dram_operator.runtime.rollouts.releases import Repository
+from dram_operator.runtime.rollouts.service import Surroundings
+from tests.cluster.api import Api, Object, wait_until
+from tests.cluster.controlplane import ControlPlane
+from tests.cluster.s3 import S3Server
+from tests.integration.operator.conftest import NewNamespace
+from tests.integration.operator.fleet import Fault, TestChannel
+from tests.integration.operator.replica import Faults, RecordingKubernetes, Replica
+from tests.integration.operator.rollouts import (
+    SignedArtifacts,
+    Site,
+    a_site,
+    condition,
+    is_completed,
+    signed_artifacts,
+    step,
+)
+
+pytestmark = pytest.mark.long
+
+AT_ONCE = 16
+"""Replicas that crash side by side, each over a namespace of its own: most of their time is waiting."""
+NAME = "bot"
+LATENCY = {"name": "latency", "preset": "LatencyP95", "max": "300m"}
+
+
+@pytest.fixture(scope="module")
+def site(plane: ControlPlane, s3_server: S3Server, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Site]:
+    with a_site(plane, s3_server, tmp_path_factory.mktemp("site")) as site:
+        yield site
+
+
+def begin(site: Site, namespace: str, fault: Fault | None = None) -> TestChannel:
+    """A channel; its rollout is made by `start`."""
+    return site.channel(namespace, NAME, **({f"r{site.new}": fault} if fault else {}))
+
+
+def start(site: Site, namespace: str) -> None:
+    rollout = site.rollout(namespace, NAME, step("50%", 0), step("100%", 0)).with_metric(**LATENCY)
+    site.api.create(rollout.manifest())
+
+
+def is_settled(obj: Object) -> bool:
+    """Completed, or rolled back and kept away."""
+    return is_completed(obj) or condition(obj, "Stalled") == "True Quarantined"
+
+
+def outcome(site: Site, channel: TestChannel, namespace: str) -> Object:
+    """What must not depend on when the operator died."""
+    status = site.get(namespace, NAME)["status"]
+    return {
+        "conditions": {one["type"]: (one["status"], one["reason"]) for one in status["conditions"]},
+        "stable": status["stable"]["release"]["digest"],
+        "attempt": status["attempt"],
+        "history": [(one["attempt"], one["digest"], one["outcome"], one["reason"]) for one in status["history"]],
+        "quarantined": [one["digest"] for one in status.get("quarantined", ())],
+        "moves": sorted(device.moves for device in channel.devices),
+        "offered": offered(channel),
+    }
+
+
+def offered(channel: TestChannel) -> list[tuple[str, int]]:
+    """What was signed, in the order in which it was seen: the candidate and the number of devices that are meant."""
+    told = [(one.candidate.digest if one.candidate else "", len(one.cohorts)) for one in channel.documents]
+    return [one for index, one in enumerate(told) if index == 0 or told[index - 1] != one]
+
+
+Ended = tuple[Object, int, int]
+"""The outcome, the writes and the commits that it took."""
+
+
+def run(site: Site, namespace: str, fault: Fault | None) -> Ended:
+    channel, commits = begin(site, namespace, fault), Commits()
+    replica = site.replica(namespace)
+    replica.make_artifacts = commits.make
+    with replica:
+        start(site, namespace)
+        site.wait(namespace, NAME, "to settle", is_settled)
+        wait_until(lambda: channel.document and channel.document.candidate is None, "the last document")
+    return outcome(site, channel, namespace), len(replica.writes), commits.count
+
+
+class Commits:
+    """Counts commits of one replica, and has it die after one of them, before it learns so."""
+
+    def __init__(self, die_after: int | None = None) -> None:
+        self.count, self._die_after = 0, die_after
+        self.die: Callable[[], None] = lambda: None
+
+    def make(self, around: Surroundings, repository: Repository) -> SignedArtifacts:
+        publish = repository.releases.publish
+
+        def counted(*args: Any) -> Any:
+            versions = publish(*args)
+            self.count += 1
+            if self.count == self._die_after:
+                self.die()
+                raise Unavailable("this process is dead")
+            return versions
+
+        repository.releases.publish = counted  # type: ignore[method-assign]
+        return signed_artifacts(around, repository)
+
+
+@pytest.fixture(scope="module", params=["good", "slow"])
+def story(request: pytest.FixtureRequest, site: Site, new_namespace: NewNamespace) -> tuple[Fault | None, Ended]:
+    """A rollout that completes and one that is rolled back, undisturbed."""
+    fault = None if request.param == "good" else Fault(seconds=0.9)
+    return fault, run(site, new_namespace(), fault)
+
+
+def test_a_crash_after_any_write_ends_the_same(
+    site: Site, new_namespace: NewNamespace, story: tuple[Fault | None, Ended]
+) -> None:
+    fault, (want, writes, commits) = story
+    ends = [("write", after) for after in range(1, writes + 1)] + [("commit", after) for after in range(1, commits + 1)]
+    dead = 0
+    for first in range(0, len(ends), AT_ONCE):
+        crashes = {new_namespace(): end for end in ends[first : first + AT_ONCE]}
+        channels = {namespace: begin(site, namespace, fault) for namespace in crashes}
+        dead += crash(site, crashes)
+        with site.replica(*crashes):
+            for namespace in crashes:
+                site.wait(namespace, NAME, "to settle", is_settled)
+                channel = channels[namespace]
+                wait_until(
+                    lambda channel=channel: channel.document and channel.document.candidate is None, "the document"
+                )
+        for namespace, end in crashes.items():
+            assert outcome(site, channels[namespace], namespace) == want, f"crash after {end}"
+    assert dead >= len(ends) // 2, "too few died to prove anything"
+
+
+def crash(site: Site, crashes: dict[str, tuple[str, int]]) -> int:
+    """Every namespace gets a replica that dies after so many writes or commits; returns how many did."""
+    replicas: list[tuple[str, Replica]] = []
+    try:
+        for namespace, (kind, after) in crashes.items():
+            replica = site.replica(namespace, faults=Faults(crash_after=after if kind == "write" else None))
+            commits = Commits(after if kind == "commit" else None)
+            replica.make_artifacts = commits.make
+            replica.__enter__()
+            commits.die = replica.die
+            replicas.append((namespace, replica))
+        for namespace in crashes:
+            start(site, namespace)
+        wait_until(
+            lambda: all(one.api.is_dead or is_settled(site.get(namespace, NAME)) for namespace, one in replicas),
+            "every replica to die or to be through",
+            patience_seconds=400,
+            explain=lambda: "\n".join(site.tell(namespace) for namespace, one in replicas if not one.api.is_dead),
+        )
+    finally:
+        for _, replica in replicas:
+            replica.stop()
+    return sum(one.api.is_dead for _, one in replicas)
+
+
+def test_a_conflict_on_every_write_ends_the_same(
+    site: Site, api: Api, namespace: str, story: tuple[Fault | None, Ended]
+) -> None:
+    """Somebody edits the object between every look and every write."""
+    met: list[str] = []
+
+    async def touch(client: RecordingKubernetes, method: str, path: str, body: Object) -> None:
+        version = body.get("metadata", {}).get("resourceVersion")
+        if "/edgerollouts/" in path and version not in met and len(met) % 2 == 0:
+            change = {"metadata": {"annotations": {"edited": version}}}
+            await asyncio.to_thread(api.patch, "EdgeRollout", NAME, namespace, change)
+        if "/edgerollouts/" in path:
+            met.append(version)
+
+    fault, (want, *_) = story
+    channel = begin(site, namespace, fault)
+    with site.replica(namespace, faults=Faults(before=touch)) as replica:
+        start(site, namespace)
+        site.wait(namespace, NAME, "to settle", is_settled)
+        wait_until(lambda: channel.document and channel.document.candidate is None, "the last document")
+    assert outcome(site, channel, namespace) == want
+    accepted = [write for write in replica.writes if "/edgerollouts/" in write.path]
+    assert len(met) >= 2 * len(accepted) - 1, "not every write met a conflict"
+
+
+def test_an_answer_lost_on_every_write_ends_the_same(
+    site: Site, namespace: str, story: tuple[Fault | None, Ended]
+) -> None:
+    """The write is accepted, the operator never learns so and decides again."""
+    sent: set[str] = set()
+
+    async def lose(client: RecordingKubernetes, method: str, path: str, body: Object) -> None:
+        mark = f"{method} {path} {body}"
+        if mark not in sent and "/events" not in path:
+            sent.add(mark)
+            await super(RecordingKubernetes, client).request(method, path, body=body)
+            raise Unavailable("the answer was lost")
+
+    fault, (want, *_) = story
+    channel = begin(site, namespace, fault)
+    with site.replica(namespace, faults=Faults(before=lose)):
+        start(site, namespace)
+        site.wait(namespace, NAME, "to settle", is_settled)
+        wait_until(lambda: channel.document and channel.document.candidate is None, "the last document")
+    assert outcome(site, channel, namespace) == want
