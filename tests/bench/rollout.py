@@ -143,9 +143,7 @@ def manifest(name: str) -> Object:
 def status() -> dict[str, Any]:
     """What the operator left when the artifact became stable."""
     requires = Requirements(format="gguf", memory_bytes=1, agent_version="0")
-    release = Release(
-        digest=DIGEST, artifacts=(Artifact(path=f"artifacts/{DIGEST}/manifest.json", requires=requires),)
-    )
+    release = Release(digest=DIGEST, artifacts=(Artifact(path=f"artifacts/{DIGEST}/manifest.json", requires=requires),))
     told = release.model_dump(mode="json", by_alias=True, exclude_none=True)
     return {"attempt": 1, "stable": {"name": DIGEST[:12], "release": told, "source": ARTIFACT, "since": SINCE}}
 
