@@ -15,6 +15,8 @@ MOST_POINTS = 1500
 """Points of a curve: more would not be seen and make the file large."""
 COLORS = dict(zip(STATES, (SOFT, SERIES[3], BAD, WARN, SERIES[0], SERIES[2]), strict=True))
 MARKS = {"Pass": GOOD, "Breach": BAD, "Inconclusive": WARN, "Error": SERIES[3], "Missing": SOFT}
+WAYS_BACK = ("RollingBack", "RolledBack", "RollbackBlocked")
+"""Lines across the plots; the first has its name beside it."""
 HOURS_FROM, DAYS_FROM = 2 * 3600, 3 * 86_400
 """From these spans on the axis is in hours, and in days."""
 
@@ -118,8 +120,9 @@ def _annotate(axes: "Axes", timeline: Timeline, scale: Scale) -> None:
     axes.set_xlabel(f"{scale.name} since the start")
     axes.set_xlim(0, max(timeline.samples[-1].seconds / scale.seconds, 1e-6))
     for line in timeline.lines:
-        if line.reason in ("RollingBack", "RolledBack", "RollbackBlocked"):
+        if line.reason in WAYS_BACK:
             axes.axvline(line.seconds / scale.seconds, color=BAD, linewidth=1)
+        if line.reason == WAYS_BACK[0]:
             axes.annotate(
                 line.reason, (line.seconds / scale.seconds, 0.98), xycoords=("data", "axes fraction"), rotation=90,
                 xytext=(-3, 0), textcoords="offset points", ha="right", va="top", color=BAD, fontsize=8,
