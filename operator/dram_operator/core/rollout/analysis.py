@@ -1,35 +1,32 @@
 """The metrics of a step: from what was measured to what status says, and what the rollout is told."""
 
-from collections.abc import Iterable
+from collections.abc import Mapping
 from dataclasses import dataclass, replace
-from datetime import datetime, timedelta
 
 from dram_operator.api.quantity import quantity
 from dram_operator.api.rollout_analysis import Analysis, Metric, Preset
 from dram_operator.api.rollout_status import MetricStatus
-from dram_operator.core.rollout.answers import Trouble
 from dram_operator.core.rollout.cohort import Arms
 from dram_operator.core.rollout.course import Course
+from dram_operator.core.rollout.exposure import Windows
 from dram_operator.core.rollout.observed import Measured
+from dram_operator.core.rollout.power import smallest_effect
 from dram_operator.core.rollout.presets import RECIPES
 from dram_operator.core.rollout.sequential import (
+    Matching,
     Question,
-    Reading,
-    compare,
+    decided,
     group_sizes,
     share,
-    smallest_effect,
 )
 from dram_operator.core.rollout.telling import Seen, bounds_of, limits_of, tally_of, told
 from dram_operator.core.rollout.verdicts import (
-    Exposure,
     Look,
     Outcome,
     Ruling,
     Verdict,
     judge_bounds,
     judge_comparison,
-    readings_of,
     rule,
 )
 from dram_operator.core.times import parse_time, stamp
@@ -156,10 +153,11 @@ def _compared(course: Course, metric: Metric, question: Question, measured: Meas
     if course.inventory.groups:
         message = "devices that are only counted cannot be compared one by one: set max or min"
         return Seen(Look(Outcome.INCONCLUSIVE, message=message), too_small=f"{metric.name}: {message}")
-    readings, trouble = _readings(course, measured, arms)
-    comparison = compare(readings, question)
+    windows = Windows(course, arms, exposure_seconds(course.spec.analysis))
+    trouble = windows.take_in(measured, matching := Matching(question))
+    comparison = decided(matching, question)
     devices = comparison.pairs * sum(group_sizes(question.treated_share))
-    too_small = _too_small(course, metric, question, readings)
+    too_small = _too_small(course, metric, question, windows.control_values)
     return Seen(judge_comparison(comparison, trouble), comparison, devices, too_small)
 
 
@@ -170,30 +168,11 @@ def _stricter(one: Look, other: Look) -> Look:
     return replace(worse, support=other.support)
 
 
-def _readings(course: Course, measured: Measured, arms: Arms) -> tuple[tuple[Reading, ...], Trouble | None]:
-    """Values of all windows; only the newest window's trouble is this look's."""
-    length = exposure_seconds(course.spec.analysis)
-    start = parse_time(course.step.started_at)
-    control = {device: hashed for hashed, device in arms.control.items()}
-    found, trouble = list[Reading](), None
-    for window, answer in sorted(measured.windows, key=lambda one: one[0]):
-        begun = start + timedelta(seconds=window * length)
-        treated = {device: hashed for hashed, device in arms.treated.items() if _was_exposed(course, device, begun)}
-        exposure = Exposure(window, treated, control, course.spec.analysis.interval_seconds)
-        readings, trouble = readings_of(answer, exposure, begun + timedelta(seconds=length))
-        found += readings
-    return tuple(found), trouble
-
-
 def _windows_have_closed(course: Course) -> bool:
-    """Whether a whole window lies within the bake: its first one may have started before."""
+    """Whether a whole window lies within the bake, and was asked for: its first one may have started before."""
     begun = course.step.bake_started_at
-    return begun is not None and course.since(begun) >= 2 * exposure_seconds(course.spec.analysis)
-
-
-def _was_exposed(course: Course, device: str, since: datetime) -> bool:
-    report = course.report(device)
-    return report is not None and report.activated_at is not None and report.activated_at <= since
+    late = course.spec.analysis.interval_seconds
+    return begun is not None and course.since(begun) > 2 * exposure_seconds(course.spec.analysis) + late
 
 
 def _question(course: Course, metric: Metric) -> Question | None:
@@ -217,15 +196,11 @@ def _lower_is_worse(metric: Metric) -> bool:
     return metric.min is not None and metric.max is None
 
 
-def _too_small(course: Course, metric: Metric, question: Question, readings: Iterable[Reading]) -> str:
+def _too_small(course: Course, metric: Metric, question: Question, values: Mapping[int, float]) -> str:
     """What the step cannot see although the metric asks for it; empty when it sees it, or nothing is known yet.
 
     A harm of twice the margin is as far from the margin as no harm at all: a step that does not see the one cannot clear the other either.
     """
-    values: dict[int, float] = {}
-    for reading in sorted(readings, key=lambda one: (one.window, one.device)):
-        if not reading.treated:
-            values.setdefault(reading.device, reading.value)
     if course.step.control and not values and not course.step.bake_started_at:
         return ""
     by_hash = [values[device] for device in sorted(values)]

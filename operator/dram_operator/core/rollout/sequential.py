@@ -11,7 +11,7 @@ IEEE Transactions on Information Theory 70 (2024). Devices, not requests, are wh
 
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
-from math import exp, log, sqrt
+from math import exp, log
 from statistics import fmean, quantiles
 
 BETS = (1.0, 0.5, 0.25, 0.125, 0.0625)
@@ -25,10 +25,6 @@ SCALING_PART = 5
 """One control device in five sets the scale and is matched with none."""
 MARGINS_IN_SCALE = 4.0
 """A scale reaches at least this many times the margin beyond what the control shows."""
-POWER_Z = 1.2815515655446004
-"""The 90 % point of the normal distribution."""
-MOST_LOOKED_AT = 500
-"""Control devices from which the smallest visible effect is estimated."""
 BISECTIONS = 16
 """To less than a ten-thousandth of the scale."""
 
@@ -101,52 +97,80 @@ def share(alpha: float, metrics: int, steps: int) -> float:
 
 def compare(readings: Iterable[Reading], question: Question) -> Comparison:
     """Decide by all readings of the step so far; the order in which they are given is of no account."""
-    scale, pairs = match(readings, question)
+    return decided(match(readings, question), question)
+
+
+def match(readings: Iterable[Reading], question: Question) -> "Matching":
+    """Match the readings, window by window."""
+    windows: dict[int, list[Reading]] = {}
+    for reading in readings:
+        windows.setdefault(reading.window, []).append(reading)
+    matching = Matching(question)
+    for window in sorted(windows):
+        matching.add(windows[window])
+    return matching
+
+
+class Matching:
+    """Devices of the two arms as they are matched: each one once, in the first window in which it has a partner."""
+
+    def __init__(self, question: Question) -> None:
+        self._question = question
+        self._sign = -1.0 if question.lower_is_worse else 1.0
+        self.scale: Scale | None = None
+        self.pairs: list[float] = []
+        """Differences in [0, 1] in the order of their windows: 0.5 where the arms are alike."""
+        self.used: set[int] = set()
+        """Devices that have given their value."""
+
+    def add(self, window: Iterable[Reading]) -> None:
+        """Take in the next window; whoever finds no partner in it waits for the one after."""
+        ready: dict[int, Reading] = {}
+        for reading in sorted(window, key=lambda reading: (reading.device, reading.value)):
+            if reading.device not in self.used:
+                ready.setdefault(reading.device, reading)
+        treated, control = ([one for one in ready.values() if one.treated is arm] for arm in (True, False))
+        if self.scale is None:
+            scaling = _scaling(control)
+            if not scaling:
+                return
+            self.scale = scale_of([self._sign * reading.value for reading in scaling], self._question.margin)
+            self.used.update(reading.device for reading in scaling)
+            control = control[len(scaling) :]
+        for groups in _groups(treated, control, self._question.treated_share):
+            self._pair(self.scale, groups)
+
+    def _pair(self, scale: Scale, groups: tuple[list[Reading], list[Reading]]) -> None:
+        for group in groups:
+            self.used.update(reading.device for reading in group)
+        treated, control = (fmean(scale.place(self._sign * reading.value) for reading in group) for group in groups)
+        self.pairs.append((treated - control + 1) / 2)
+
+
+def decided(matching: Matching, question: Question) -> Comparison:
+    """What the pairs say."""
+    scale, pairs = matching.scale, matching.pairs
     if scale is None or not pairs:
         return Comparison(None, None, 0, breached=False, passed=False)
     worst, mirrored = question.margin / scale.width, [1 - pair for pair in pairs]
-    breached = _outgrows(pairs, _middle(worst), question.alpha)
+    breached = _outgrows(pairs, middle_of(worst), question.alpha)
     return Comparison(
         lower=(2 * _bound(pairs, question.alpha) - 1) * scale.width,
         upper=(1 - 2 * _bound(mirrored, question.alpha)) * scale.width,
         pairs=len(pairs),
         breached=breached,
-        passed=not breached and _outgrows(mirrored, _middle(-worst), question.alpha),
-        evidence=_evidence(pairs, _middle(worst)),
+        passed=not breached and _outgrows(mirrored, middle_of(-worst), question.alpha),
+        evidence=_evidence(pairs, middle_of(worst)),
     )
 
 
-def match(readings: Iterable[Reading], question: Question) -> tuple[Scale | None, list[float]]:
-    """The scale, and the matched differences in [0, 1] in the order of their windows: 0.5 where the arms are alike.
-
-    A device is matched once, in the first window in which it has a partner. One that has none yet waits for the next window.
-    """
-    sign = -1.0 if question.lower_is_worse else 1.0
-    windows: dict[int, dict[int, Reading]] = {}
-    for reading in sorted(readings, key=lambda reading: (reading.device, reading.value)):
-        windows.setdefault(reading.window, {}).setdefault(reading.device, reading)
-    used, pairs, scale = set[int](), list[float](), None
-    for window in sorted(windows):
-        ready = [reading for device, reading in windows[window].items() if device not in used]
-        arms = [[reading for reading in ready if reading.treated is treated] for treated in (True, False)]
-        if scale is None:
-            scaling = _scaling(arms[1])
-            if not scaling:
-                continue
-            scale = scale_of([sign * reading.value for reading in scaling], question.margin)
-            used.update(reading.device for reading in scaling)
-            arms[1] = arms[1][len(scaling) :]
-        for treated, control in _groups(arms[0], arms[1], question.treated_share):
-            used.update(reading.device for reading in (*treated, *control))
-            means = [fmean(scale.place(sign * reading.value) for reading in group) for group in (treated, control)]
-            pairs.append((means[0] - means[1] + 1) / 2)
-    return scale, pairs
-
-
 def _scaling(control: list[Reading]) -> list[Reading]:
-    if len(control) < FEWEST_CONTROL:
-        return []
-    return control[: min(MOST_SCALING, max(FEWEST_CONTROL // 2, len(control) // SCALING_PART))]
+    return control[: scaling_devices(len(control))]
+
+
+def scaling_devices(control: int) -> int:
+    """How many of so many control devices set the scale; none when it cannot be set."""
+    return 0 if control < FEWEST_CONTROL else min(MOST_SCALING, max(FEWEST_CONTROL // 2, control // SCALING_PART))
 
 
 def scale_of(values: Sequence[float], margin: float) -> Scale:
@@ -175,7 +199,7 @@ def _groups(
     return [(treated[n * wide : (n + 1) * wide], control[n * deep : (n + 1) * deep]) for n in range(count)]
 
 
-def _middle(difference: float) -> float:
+def middle_of(difference: float) -> float:
     """Where a difference in [-1, 1] lies in [0, 1]."""
     return min(1.0, max(1e-9, (1 + difference) / 2))
 
@@ -208,72 +232,3 @@ def _bound(pairs: Sequence[float], alpha: float) -> float:
         middle = (low + high) / 2
         low, high = (middle, high) if _outgrows(pairs, middle, alpha) else (low, middle)
     return low
-
-
-def smallest_effect(control: Sequence[float], question: Question, treated_devices: int) -> float | None:
-    """The smallest harm, in the metric's unit, that this step finds with a probability of 90 %; None when it finds none.
-
-    It is the whole difference to the control, so never less than the margin. `control` holds what control devices show, one value a device, in the order
-    of their hashes. Judged by pairs made of them alone, for a harm that adds the same to every device and for one in proportion to its value, whichever
-    is harder to see. The sum of the logarithms is taken as normal.
-    """
-    sign = -1.0 if question.lower_is_worse else 1.0
-    values = [sign * value for value in control]
-    pairs = _pairs(treated_devices, len(values), question.treated_share)
-    if len(values) < FEWEST_CONTROL or pairs == 0:
-        return None
-    values = values[:MOST_LOOKED_AT]
-    scale = scale_of(values, question.margin)
-    sizes, placed = group_sizes(question.treated_share), _placed(values, scale)
-    # A partner is half of the circle away, so that no device is compared with itself.
-    partners = _running_means([*placed[len(placed) // 2 :], *placed[: len(placed) // 2]], sizes[1])
-
-    def is_seen(harm: float) -> bool:
-        treated = (_running_means(_placed(shifted, scale), sizes[0]) for shifted in _harmed(values, harm))
-        imagined = ([(one - other + 1) / 2 for one, other in zip(arm, partners, strict=True)] for arm in treated)
-        return all(_outgrows_mostly(each, question, scale, pairs) for each in imagined)
-
-    low, high = question.margin, question.margin + 2 * scale.width
-    if not is_seen(high):
-        return None
-    for _ in range(BISECTIONS):
-        middle = (low + high) / 2
-        low, high = (low, middle) if is_seen(middle) else (middle, high)
-    return high
-
-
-def _pairs(treated: int, control: int, treated_share: float) -> int:
-    wide, deep = group_sizes(treated_share)
-    left = control - min(MOST_SCALING, max(FEWEST_CONTROL // 2, control // SCALING_PART))
-    return max(0, min(treated // wide, left // deep))
-
-
-def _harmed(values: Sequence[float], harm: float) -> list[list[float]]:
-    mean = fmean(values)
-    added = [value + harm for value in values]
-    return [added, [value * (1 + harm / mean) for value in values]] if mean > 0 else [added]
-
-
-def _placed(values: Iterable[float], scale: Scale) -> list[float]:
-    low, width = scale.low, scale.width
-    return [min(1.0, max(0.0, (value - low) / width)) for value in values]
-
-
-def _running_means(values: Sequence[float], size: int) -> Sequence[float]:
-    """Means of every `size` values that follow each other, in a circle."""
-    if size == 1:
-        return values
-    circle = [*values, *values]
-    return [sum(circle[start : start + size]) / size for start in range(len(values))]
-
-
-def _outgrows_mostly(imagined: Sequence[float], question: Question, scale: Scale, pairs: int) -> bool:
-    mean = _middle(question.margin / scale.width)
-    needed = log(len(BETS) / question.alpha)
-    for bet in BETS:
-        gains = [log(max(1 + bet * (pair / mean - 1), 1e-9)) for pair in imagined]
-        mean_gain = sum(gains) / len(gains)
-        variance = sum((gain - mean_gain) ** 2 for gain in gains) / len(gains)
-        if pairs * mean_gain - POWER_Z * sqrt(pairs * variance) >= needed:
-            return True
-    return False

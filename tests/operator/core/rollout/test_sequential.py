@@ -9,6 +9,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from scipy.stats import binomtest
 
+from dram_operator.core.rollout.power import smallest_effect
 from dram_operator.core.rollout.sequential import (
     Question,
     Reading,
@@ -18,7 +19,6 @@ from dram_operator.core.rollout.sequential import (
     match,
     scale_of,
     share,
-    smallest_effect,
 )
 from tests.operator.core.rollout.clustered import breaches, fleets, readings
 
@@ -191,17 +191,17 @@ def test_without_enough_control_devices_nothing_is_known() -> None:
 def test_a_device_is_matched_once_and_only_with_devices_of_its_window() -> None:
     first = an_hour([], CALM[:20])
     again = an_hour([0.4] * 3, CALM[:20], window=1) + an_hour([0.4] * 6, CALM[:20], window=2)
-    scale, pairs = match(first + again, HALVES)
-    assert scale is not None
-    assert len(pairs) == 6
+    matching = match(first + again, HALVES)
+    assert matching.scale is not None
+    assert len(matching.pairs) == 6
 
 
 def test_a_device_without_a_partner_waits_for_the_next_window() -> None:
     question = Question(alpha=0.05, treated_share=0.2, margin=0.02)
     three, more = an_hour([0.4], CALM[:12]), an_hour([0.4], CALM[:17], window=1)
-    assert len(match(an_hour([0.4] * 3, CALM[:12]), question)[1]) == 1
-    assert len(match(three + more, question)[1]) == 1
-    assert len(match(an_hour([0.4] * 3, CALM[:12]) + an_hour([0.4] * 3, CALM[:17], window=1), question)[1]) == 3
+    assert len(match(an_hour([0.4] * 3, CALM[:12]), question).pairs) == 1
+    assert len(match(three + more, question).pairs) == 1
+    assert len(match(an_hour([0.4] * 3, CALM[:12]) + an_hour([0.4] * 3, CALM[:17], window=1), question).pairs) == 3
 
 
 @pytest.mark.parametrize(

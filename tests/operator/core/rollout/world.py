@@ -95,7 +95,7 @@ class World:
     writes: int = 0
     deleted_at: datetime | None = None
     stable: str | None = OLD
-    _built: tuple[object, EdgeRollout] | None = None
+    _built: tuple[ARollout, object, EdgeRollout] | None = None
 
     def __post_init__(self) -> None:
         self.agents = [Agent(f"{number:032x}", runs=self.stable or "") for number in range(self.fleet)]
@@ -106,10 +106,10 @@ class World:
     @property
     def rollout(self) -> EdgeRollout:
         """The object as the API server has it."""
-        key = (id(self.manifest), self.wanted, str(self.annotations), self.deleted_at)
-        if self._built is None or self._built[0] != key:
-            self._built = (key, self._build())
-        return self._built[1].model_copy(update={"status": self.status})
+        key = (self.wanted, str(self.annotations), self.deleted_at)
+        if self._built is None or self._built[0] is not self.manifest or self._built[1] != key:
+            self._built = (self.manifest, key, self._build())
+        return self._built[2].model_copy(update={"status": self.status})
 
     def _build(self) -> EdgeRollout:
         manifest = self.manifest.having("metadata.annotations", self.annotations)
