@@ -172,7 +172,9 @@ class Devices:
         self.treated[device] = document.candidate is not None and is_member(document, me.labels, hashed)
         wanted = release_for(document, me.labels, hashed)
         on_candidate = self.runs[device] == Runs.CANDIDATE
-        is_wanted = wanted is not None and wanted.digest == self.candidate and (on_candidate or not document.withdrawing)
+        is_wanted = (
+            wanted is not None and wanted.digest == self.candidate and (on_candidate or not document.withdrawing)
+        )
         if on_candidate and (self.candidate in document.denied or (not is_wanted and not document.frozen)):
             self._return(device, now)
         elif not on_candidate and (not is_wanted or self.gave_up[device] or document.frozen):

@@ -28,6 +28,8 @@ STABLE_DIGEST = "0" * 64
 """The release that the fleet has before; it is not in any manifest."""
 PATIENCE_SECONDS = 3600
 """How long a rollout that waits for people is watched for what may still happen to it."""
+RECORDS_PER_INTERVAL = 2
+"""How often devices are scraped between two looks."""
 GOING_BACK_SECONDS = 10.0
 """How often the operator looks at devices that are going back, where the interval is longer."""
 HAPPENINGS = {"PrometheusDown": "Prometheus", "RepositoryDown": "the release repository", "Frozen": "the freeze"}
@@ -170,10 +172,10 @@ class Simulation:
 
     def _live(self, until: int) -> None:
         """Let time pass for everybody else."""
-        devices = self.devices
+        devices, tick = self.devices, max(1, self.rollout.spec.analysis.interval_seconds // RECORDS_PER_INTERVAL)
         while self.now < until:
             closes = self.prometheus.next_close() if self.status.step else float("inf")
-            stop = int(min(until, closes))
+            stop = int(min(until, closes, self.now + tick))
             devices.meters.serve(self.now, stop, ~devices.offline)
             devices.advance(stop)
             self.now = stop

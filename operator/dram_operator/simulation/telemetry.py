@@ -121,6 +121,8 @@ class Records:
     """When anything was recorded last."""
     _kept: deque[Recorded] = field(default_factory=deque)
     _marks: dict[str, Counts] = field(default_factory=dict)
+    _due: set[str] = field(default_factory=set)
+    """Marks to be set by the next record."""
 
     def __post_init__(self) -> None:
         self.shown = np.zeros((self.size, COLUMNS), dtype=np.int64)
@@ -133,18 +135,21 @@ class Records:
         if tells.any():
             self.latest = seconds
         self._kept.append(Recorded(seconds, self.shown.copy()))
+        for name in self._due:
+            self._marks[name] = self._kept[-1].counts
+        self._due.clear()
         while len(self._kept) > 2 and self._kept[1].seconds <= seconds - self.keep_seconds:
             self._kept.popleft()
 
     def mark(self, name: str) -> None:
-        """Keep the present state under a name."""
-        self._marks[name] = self.shown.copy()
+        """Keep the next record under a name: a range of a query begins with the first sample in it."""
+        self._due.add(name)
 
     def since(self, begun: float) -> Counts:
-        """Increases from the first record at or after a moment until now."""
-        first = next((one for one in self._kept if one.seconds >= begun), None)
+        """Increases from the first record after a moment until now."""
+        first = next((one for one in self._kept if one.seconds > begun), None)
         return self.shown - (first.counts if first else self.shown)
 
     def since_mark(self, name: str) -> Counts:
         """Increases since a mark until now."""
-        return self.shown - self._marks[name]
+        return self.shown - (self.shown if name in self._due else self._marks[name])
