@@ -79,22 +79,21 @@ def test_a_new_object_decides_nothing_while_nobody_knows_what_is_signed(
     site: Site, api: Api, namespace: str, bucket: S3Server
 ) -> None:
     site.channel(namespace, "early")
-    bucket.stop()
-    try:
-        with site.replica(namespace):
+    with site.replica(namespace):
+        bucket.stop()
+        try:
             api.create(site.rollout(namespace, "early", step("100%", 0)).manifest())
             obj = site.wait(namespace, "early", "to wait", lambda o: condition(o, "Ready"))
-            assert condition(obj, "Ready") == "False RepositoryUnavailable"
-            assert "attempt" not in obj["status"] or obj["status"]["attempt"] == 0
+        finally:
             bucket.start()
-            obj = site.wait(namespace, "early", "to complete", is_completed)
-    finally:
-        bucket.start()
+        assert condition(obj, "Ready") == "False RepositoryUnavailable"
+        assert obj["status"]["attempt"] == 0
+        obj = site.wait(namespace, "early", "to complete", is_completed)
     assert obj["status"]["attempt"] == 2, "the signed attempt was taken over"
 
 
 def test_the_follower_goes_on_where_the_killed_leader_stopped(site: Site, api: Api, namespace: str) -> None:
-    lease = {"lease_name": f"pair-{namespace}", "lease_seconds": 4.0}
+    lease = {"lease_name": f"pair-{namespace}"}
     channel = site.channel(namespace, "handed")
     with site.replica(namespace, **lease) as first:
         wait_until(lambda: first.operator.leads, "the first replica to lead")

@@ -26,11 +26,7 @@ def take_up(course: Course) -> None:
     elif _is_held(course, digest):
         message = f"{wanted.name} was rolled back here: change artifact, analysis or strategy, or `kubectl dram rollout retry`"
         course.wait(RolloutReason.QUARANTINED, message)
-    elif course.observed.inventory is None:
-        course.wait(
-            RolloutReason.INVENTORY_UNAVAILABLE, course.observed.sight_problem or "nobody has looked at the devices yet"
-        )
-    else:
+    elif course.knows_devices():
         if candidate:
             _give_way(course, wanted)
         if any(one.digest == digest for one in course.status.quarantined):

@@ -94,6 +94,15 @@ class Course:
         """The known devices; nobody while the list cannot be had."""
         return self.observed.inventory or Inventory()
 
+    def knows_devices(self) -> bool:
+        """Whether there are devices to share out; says why not. What is cut from an empty list reaches nobody who comes later."""
+        if self.observed.inventory is None:
+            why = self.observed.sight_problem or "nobody has looked at the devices yet"
+            self.wait(RolloutReason.INVENTORY_UNAVAILABLE, why)
+        elif not self.inventory.known:
+            self.wait(RolloutReason.NO_DEVICES, "no device has reported yet")
+        return self.inventory.known > 0
+
     def salt(self) -> str:
         """The salt of the candidate's attempt."""
         return salt_of(self.rollout.channel, self.candidate.release.digest)

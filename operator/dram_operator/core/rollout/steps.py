@@ -139,7 +139,7 @@ def _ask(course: Course, reason: RolloutReason, message: str, *, warning: bool =
 
 
 def _next(course: Course) -> None:
-    if not _knows_devices(course):
+    if not course.knows_devices():
         return
     index = 0 if course.step.incomplete else course.step.index + 1
     if index < len(course.spec.strategy.steps):
@@ -149,7 +149,7 @@ def _next(course: Course) -> None:
 
 
 def _start(course: Course, index: int) -> None:
-    if not course.may_move() or not _knows_devices(course):
+    if not course.may_move() or not course.knows_devices():
         return
     step = course.spec.strategy.steps[index]
     if step.cohort is None:
@@ -164,14 +164,6 @@ def _start(course: Course, index: int) -> None:
     told = f"step {course.step.shown}: {course.step.treated} devices are meant to run {course.candidate.name}"
     course.tell(RolloutReason.STEP_STARTED, told)
     course.wait(RolloutReason.PROGRESSING, told)
-
-
-def _knows_devices(course: Course) -> bool:
-    if course.observed.inventory is None:
-        course.wait(
-            RolloutReason.INVENTORY_UNAVAILABLE, course.observed.sight_problem or "nobody has looked at the devices yet"
-        )
-    return course.observed.inventory is not None
 
 
 def begin_again(course: Course, index: int, *, cutoff: str | None = None, approximate: bool = False) -> None:

@@ -477,3 +477,13 @@ def test_status_stays_small_when_every_query_fails() -> None:
     )
     world.run(20_000)
     assert len(world.status.model_dump_json().encode()) < 64 << 10
+
+
+def test_a_fleet_that_nobody_knows_yet_is_waited_for() -> None:
+    """Shares and hold-back of nobody would reach nobody who comes later."""
+    world = World(fleet=0).run(300)
+    assert world.condition("Ready") == "False NoDevices"
+    assert world.status.candidate is None
+    world.agents = World(fleet=20).agents
+    world.run_until(is_completed)
+    assert world.moves[:2] == ["('-', 0)", "('2', 2)"]
