@@ -43,7 +43,7 @@ FINE = Fault()
 
 
 @dataclass
-class TestDevice:
+class FleetDevice:
     """One device."""
 
     id: str
@@ -58,11 +58,11 @@ class TestDevice:
 
 
 @dataclass
-class TestChannel:
+class FleetChannel:
     """The devices of one EdgeRollout."""
 
     name: str
-    devices: list[TestDevice]
+    devices: list[FleetDevice]
     faults: dict[str, Fault] = field(default_factory=dict)
     """By release."""
     document: ChannelDocument | None = None
@@ -82,7 +82,7 @@ class Fleet(Collector):
         self._repository = repository
         self._lock = threading.Lock()
         self._stop = threading.Event()
-        self.channels: dict[str, TestChannel] = {}
+        self.channels: dict[str, FleetChannel] = {}
 
     def __enter__(self) -> Self:
         registry = CollectorRegistry()
@@ -122,10 +122,10 @@ class Fleet(Collector):
         """Where Prometheus scrapes it."""
         return f"127.0.0.1:{self._server.server_port}"
 
-    def add(self, channel: str, count: int, runs: str, **faults: Fault) -> TestChannel:
+    def add(self, channel: str, count: int, runs: str, **faults: Fault) -> FleetChannel:
         """Devices of a channel that run a release already; faults by release with an `r` before the digest."""
-        devices = [TestDevice(f"{number:032x}", runs, time.monotonic()) for number in range(1, count + 1)]
-        made = TestChannel(channel, devices, {digest.removeprefix("r"): fault for digest, fault in faults.items()})
+        devices = [FleetDevice(f"{number:032x}", runs, time.monotonic()) for number in range(1, count + 1)]
+        made = FleetChannel(channel, devices, {digest.removeprefix("r"): fault for digest, fault in faults.items()})
         with self._lock:
             self.channels[channel] = made
         return made
@@ -169,7 +169,7 @@ class Fleet(Collector):
                 for device in channel.devices:
                     self._obey(channel, device)
 
-    def _obey(self, channel: TestChannel, device: TestDevice) -> None:
+    def _obey(self, channel: FleetChannel, device: FleetDevice) -> None:
         document = channel.document
         if document is None:
             return
@@ -204,7 +204,7 @@ class Families:
             "dram_device_request_seconds", "seconds", labels=[*BY_RELEASE, "served_by"]
         )
 
-    def add(self, channel: TestChannel, device: TestDevice) -> None:
+    def add(self, channel: FleetChannel, device: FleetDevice) -> None:
         """The series of one device."""
         by, document = [channel.name, device.id, device.release], channel.document
         treated = document is not None and is_member(document, {}, device_hash(bytes.fromhex(document.salt), device.id))

@@ -26,7 +26,7 @@ from tests.cluster.api import Api, Object, wait_until
 from tests.cluster.controlplane import ControlPlane
 from tests.cluster.prometheus import PrometheusServer
 from tests.cluster.s3 import S3Server
-from tests.integration.operator.fleet import Fault, Fleet, TestChannel
+from tests.integration.operator.fleet import Fault, Fleet, FleetChannel
 from tests.integration.operator.replica import Faults, Replica
 from tests.operator.adapters.releases.installation import Clock, Installation
 
@@ -113,7 +113,7 @@ class Site:
             make_artifacts=signed_artifacts,
         )
 
-    def channel(self, namespace: str, name: str, **faults: Fault) -> TestChannel:
+    def channel(self, namespace: str, name: str, **faults: Fault) -> FleetChannel:
         """Devices that run the old release, which is stable by a document that is signed already."""
         document = ChannelDocument(
             channel=f"{namespace}/{name}",

@@ -13,7 +13,7 @@ from tests.cluster.api import Api, Object, wait_until
 from tests.cluster.controlplane import ControlPlane
 from tests.cluster.s3 import S3Server
 from tests.integration.operator.conftest import NewNamespace
-from tests.integration.operator.fleet import Fault, TestChannel
+from tests.integration.operator.fleet import Fault, FleetChannel
 from tests.integration.operator.replica import Faults, RecordingKubernetes, Replica
 from tests.integration.operator.rollouts import (
     SignedArtifacts,
@@ -39,7 +39,7 @@ def site(plane: ControlPlane, s3_server: S3Server, tmp_path_factory: pytest.Temp
         yield site
 
 
-def begin(site: Site, namespace: str, fault: Fault | None = None) -> TestChannel:
+def begin(site: Site, namespace: str, fault: Fault | None = None) -> FleetChannel:
     """A channel; its rollout is made by `start`."""
     return site.channel(namespace, NAME, **({f"r{site.new}": fault} if fault else {}))
 
@@ -54,7 +54,7 @@ def is_settled(obj: Object) -> bool:
     return is_completed(obj) or condition(obj, "Stalled") == "True Quarantined"
 
 
-def outcome(site: Site, channel: TestChannel, namespace: str) -> Object:
+def outcome(site: Site, channel: FleetChannel, namespace: str) -> Object:
     """What must not depend on when the operator died."""
     status = site.get(namespace, NAME)["status"]
     return {
@@ -68,7 +68,7 @@ def outcome(site: Site, channel: TestChannel, namespace: str) -> Object:
     }
 
 
-def offered(channel: TestChannel) -> list[tuple[str, int]]:
+def offered(channel: FleetChannel) -> list[tuple[str, int]]:
     """What was signed, in the order in which it was seen: the candidate and the number of devices that are meant."""
     told = [(one.candidate.digest if one.candidate else "", len(one.cohorts)) for one in channel.documents]
     return [one for index, one in enumerate(told) if index == 0 or told[index - 1] != one]

@@ -87,7 +87,7 @@ def test_a_new_object_decides_nothing_while_nobody_knows_what_is_signed(
         finally:
             bucket.start()
         assert condition(obj, "Ready") == "False RepositoryUnavailable"
-        assert obj["status"]["attempt"] == 0
+        assert obj["status"].get("attempt", 0) == 0
         obj = site.wait(namespace, "early", "to complete", is_completed)
     assert obj["status"]["attempt"] == 2, "the signed attempt was taken over"
 

@@ -108,7 +108,13 @@ class RolloutReconciler:
         if signed.problem or self._senses.artifacts is None:
             # An empty status must not begin an attempt while nobody can tell what is signed.
             return ArtifactView(reason=RolloutReason.REPOSITORY_UNAVAILABLE, message=signed.problem)
-        return await self._senses.artifacts.view(obj, rollout)
+        try:
+            return await self._senses.artifacts.view(obj, rollout)
+        except Conflict:
+            raise
+        except OperatorError as error:
+            # Whatever holds the next artifact up, the candidate of now is still judged.
+            return ArtifactView(reason=RolloutReason.UPLOAD_FAILED, message=str(error))
 
     def _observed(self, rollout: EdgeRollout, signed: Signed, view: View, artifact: ArtifactView) -> Observed:
         return Observed(

@@ -1,6 +1,6 @@
 """How the devices of a rollout look: by queries in the background, so that no reconcile ever waits for a metrics server.
 
-A rollout that has a candidate, or is about to get one, is looked at once an interval; the end of a look wakes the rollout. A look whose answers are too
+A rollout that has a candidate, or waits for the list of devices to get one, is looked at once an interval; the end of a look wakes the rollout. A look whose answers are too
 old shows nothing: what is not seen now lets nothing pass. All that is remembered between looks can be asked for again.
 """
 
@@ -13,14 +13,16 @@ from functools import lru_cache
 
 from dram_operator.adapters.prometheus import Prometheus
 from dram_operator.api.edge_rollout import EdgeRollout
+from dram_operator.api.rollout_reasons import RolloutCondition, RolloutReason
 from dram_operator.core.rollout.answers import ERRORS, Answer, Sample, Trouble
 from dram_operator.core.rollout.evidence import FRESH_INTERVALS
-from dram_operator.core.rollout.inventory import Inventory
+from dram_operator.core.rollout.inventory import Inventory, InventoryError, inventory_of_file
 from dram_operator.core.rollout.looks import MetricLook, WindowLook, metric_looks
 from dram_operator.core.rollout.observed import NOTHING, DeviceReport, Measured
 from dram_operator.core.rollout.presets import Queries
 from dram_operator.core.rollout.telemetry import Memory, Subject, Told, list_selector, questions, remembered
 from dram_operator.core.times import parse_time
+from dram_operator.errors import OperatorError
 from dram_operator.runtime.cache import Key
 
 log = logging.getLogger(__name__)
@@ -29,6 +31,11 @@ LOOKS_AT_ONCE = 4
 """Looks at one endpoint at the same time: a look asks all its queries for one moment, so it must not wait in their middle."""
 GOING_BACK_SECONDS = 10.0
 """How often to look at devices that are going back, where the interval is longer."""
+
+ASKING = (RolloutReason.INVENTORY_UNAVAILABLE, RolloutReason.NO_DEVICES)
+"""What a pass says that lacks the list of devices."""
+ReadList = Callable[[str, str], Awaitable[str]]
+"""Reads a list of devices by its URI for a namespace; raises OperatorError."""
 
 Step = tuple[int, int, str]
 """Attempt, index of the step, and when it started: what figures are about."""
@@ -91,11 +98,13 @@ class Sight:
         wake: Callable[[Key], None],
         clock: Callable[[], datetime],
         ticks: Callable[[], float],
+        read_list: ReadList | None = None,
     ) -> None:
         self._endpoints = endpoints
         self._wake = wake
         self._clock = clock
         self._ticks = ticks
+        self._read_list = read_list
         self._turns = {name: asyncio.Semaphore(LOOKS_AT_ONCE) for name in endpoints}
         self._watches: dict[Key, _Watch] = {}
 
@@ -164,15 +173,28 @@ class Sight:
             )
         watch.memory = remembered(watch.memory, told, subject)
         measured = await _measured(endpoint, rollout, watch, at, None)
-        return View(watch.memory.inventory(subject, at), watch.memory.reports(), measured)
+        view = View(watch.memory.inventory(subject, at), watch.memory.reports(), measured)
+        return view if rollout.spec.inventory.uri is None else await self._listed(rollout, view)
+
+    async def _listed(self, rollout: EdgeRollout, view: View) -> View:
+        """The devices of the file that the spec names, instead of those that report."""
+        uri, read = rollout.spec.inventory.uri or "", self._read_list
+        if read is None or view.inventory is None:
+            return replace(view, inventory=None, problem=f"{uri} cannot be read: there is no release repository")
+        try:
+            text = await read(uri, rollout.metadata.namespace)
+            return replace(view, inventory=inventory_of_file(text, view.inventory))
+        except (OperatorError, InventoryError) as error:
+            return replace(view, inventory=None, problem=str(error))
 
 
 def needs_sight(rollout: EdgeRollout) -> bool:
-    """Whether devices have to be looked at: something is on its way, or about to be."""
-    status, wanted = rollout.status, rollout.spec.artifact
+    """Whether devices have to be looked at: a candidate is on its way, or the last pass asked who there is."""
+    status = rollout.status
     if rollout.metadata.deletion_timestamp:
         return False
-    return status.candidate is not None or status.stable is None or status.stable.source != wanted
+    ready = next((one.reason for one in status.conditions if one.type is RolloutCondition.READY), "")
+    return status.candidate is not None or ready in ASKING
 
 
 def subject_of(rollout: EdgeRollout) -> Subject:

@@ -8,12 +8,15 @@ from dataclasses import dataclass, field
 from datetime import datetime, timedelta
 from typing import Any
 
+import pytest
+
 from dram_operator.adapters.prometheus import Endpoint, Prometheus
 from dram_operator.api.edge_rollout import EdgeRollout
 from dram_operator.core.rollout.answers import Trouble
 from dram_operator.core.times import stamp
+from dram_operator.errors import NotFound
 from dram_operator.runtime.cache import Key
-from dram_operator.runtime.rollouts.sight import Sight, View, needs_sight
+from dram_operator.runtime.rollouts.sight import ReadList, Sight, View
 from tests.builders import ARollout, a_rollout
 from tests.operator.adapters.misbehaving import Behaviour, Misbehaving, answering, misbehaving
 from tests.operator.core.rollout.world import NEW, START, a_release
@@ -57,11 +60,11 @@ class Post:
 
 
 @asynccontextmanager
-async def a_post(behave: Behaviour) -> AsyncIterator[Post]:
+async def a_post(behave: Behaviour, read_list: ReadList | None = None) -> AsyncIterator[Post]:
     time, woken = Time(), asyncio.Queue[Key]()
     async with misbehaving(behave) as server:
         endpoints = {"default": Prometheus(Endpoint("default", server.url))}
-        sight = Sight(endpoints, woken.put_nowait, lambda: time.now, lambda: time.ticks)
+        sight = Sight(endpoints, woken.put_nowait, lambda: time.now, lambda: time.ticks, read_list)
         try:
             yield Post(sight, server, time, woken)
         finally:
@@ -83,14 +86,16 @@ def at_work(**step: Any) -> ARollout:
     return ARollout(a_rollout().with_metric().spec, a_rollout().metadata, status)
 
 
-async def test_an_idle_rollout_is_not_looked_at() -> None:
-    source = {"jobRef": {"name": "support-bot-v7", "variant": "gguf-q4-k-m"}}
-    stable = a_release(NEW).model_dump(mode="json", by_alias=True, exclude_none=True) | {"source": source}
-    idle = ARollout(a_rollout().spec, a_rollout().metadata, {"attempt": 1, "stable": stable}).build()
-    assert not needs_sight(idle)
+@pytest.mark.parametrize(
+    ("reason", "want"),
+    [("Completed", False), ("Quarantined", False), ("AwaitingSignature", False), ("NoDevices", True)],
+)
+async def test_a_rollout_without_candidate_is_looked_at_when_it_asks_who_there_is(reason: str, want: bool) -> None:
+    ready = {"type": "Ready", "status": "False", "reason": reason, "observedGeneration": 1}
+    status = {"attempt": 1, "conditions": [ready | {"lastTransitionTime": stamp(START)}]}
     async with a_post(answering("", "500 Oops")) as post:
-        assert post.sight.view(KEY, idle) == View()
-        assert post.server.requests == []
+        view = post.sight.view(KEY, ARollout(a_rollout().spec, a_rollout().metadata, status).build())
+    assert (view == View()) is not want
 
 
 async def test_nobody_waits_for_a_server_that_does_not_answer() -> None:
@@ -177,6 +182,38 @@ async def test_a_window_is_asked_for_once() -> None:
     windows = [next(one for one in view.measured if one.name == "errors").windows for view in (first, second)]
     assert [number for number, _ in windows[0]] == [0]
     assert windows[0] == windows[1]
+
+
+async def test_a_list_says_which_devices_there_are() -> None:
+    listed, asked = "f" * 32, list[tuple[str, str]]()
+
+    async def read(uri: str, namespace: str) -> str:
+        asked.append((uri, namespace))
+        return json.dumps({"id": listed, "labels": {"ring": "early"}})
+
+    rollout = at_work().having("spec.inventory", {"uri": "s3://releases/inventory/tv/devices.jsonl"}).build()
+    async with a_post(_hang, read) as post:
+        post.server.behave = one_device(post.server)
+        view = await post.look(rollout)
+    assert view.inventory is not None
+    assert [device.id for device in view.inventory.devices] == [listed]
+    assert asked == [("s3://releases/inventory/tv/devices.jsonl", "tv")]
+
+
+@pytest.mark.parametrize("fault", ["absent", "broken", "no reader"])
+async def test_a_list_that_cannot_be_had_is_no_empty_list(fault: str) -> None:
+    async def read(uri: str, namespace: str) -> str:
+        if fault == "absent":
+            raise NotFound(f"there is no {uri}")
+        return "{"
+
+    rollout = at_work().having("spec.inventory", {"uri": "s3://releases/inventory/tv/devices.jsonl"}).build()
+    async with a_post(_hang, None if fault == "no reader" else read) as post:
+        post.server.behave = one_device(post.server)
+        view = await post.look(rollout)
+    assert view.inventory is None
+    assert view.problem
+    assert view.reports is not None, "devices that are going back are still counted"
 
 
 async def test_an_unknown_server_is_named_with_those_that_there_are() -> None:
