@@ -2,6 +2,7 @@
 
 import itertools
 from collections.abc import Callable
+from functools import partial
 from pathlib import Path
 
 import pytest
@@ -23,7 +24,7 @@ def plane(controlled_plane: ControlPlane) -> ControlPlane:
         definition = yaml.safe_load(file.read_text())
         api.apply(definition)
         name = definition["metadata"]["name"]
-        wait_until(lambda name=name: _is_served(api, name), f"{name} to be served")
+        wait_until(partial(_is_served, api, name), f"{name} to be served")
     return controlled_plane
 
 

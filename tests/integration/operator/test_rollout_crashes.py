@@ -2,6 +2,7 @@
 
 import asyncio
 from collections.abc import Callable, Iterator
+from functools import partial
 from typing import Any
 
 import pytest
@@ -68,6 +69,11 @@ def outcome(site: Site, channel: FleetChannel, namespace: str) -> Object:
     }
 
 
+def is_told(channel: FleetChannel) -> bool:
+    """Whether the devices saw that nothing is on its way any more."""
+    return channel.document is not None and channel.document.candidate is None
+
+
 def offered(channel: FleetChannel) -> list[tuple[str, int]]:
     """What was signed, in the order in which it was seen: the candidate and the number of devices that are meant."""
     told = [(one.candidate.digest if one.candidate else "", len(one.cohorts)) for one in channel.documents]
@@ -85,7 +91,7 @@ def run(site: Site, namespace: str, fault: Fault | None) -> Ended:
     with replica:
         start(site, namespace)
         site.wait(namespace, NAME, "to settle", is_settled)
-        wait_until(lambda: channel.document and channel.document.candidate is None, "the last document")
+        wait_until(partial(is_told, channel), "the last document")
     return outcome(site, channel, namespace), len(replica.writes), commits.count
 
 
@@ -107,7 +113,7 @@ class Commits:
                 raise Unavailable("this process is dead")
             return versions
 
-        repository.releases.publish = counted  # type: ignore[method-assign]
+        repository.releases.publish = counted  # type: ignore[method-assign, assignment]
         return signed_artifacts(around, repository)
 
 
@@ -132,9 +138,7 @@ def test_a_crash_after_any_write_ends_the_same(
             for namespace in crashes:
                 site.wait(namespace, NAME, "to settle", is_settled)
                 channel = channels[namespace]
-                wait_until(
-                    lambda channel=channel: channel.document and channel.document.candidate is None, "the document"
-                )
+                wait_until(partial(is_told, channel), "the last document")
         for namespace, end in crashes.items():
             assert outcome(site, channels[namespace], namespace) == want, f"crash after {end}"
     assert dead >= len(ends) // 2, "too few died to prove anything"
@@ -184,7 +188,7 @@ def test_a_conflict_on_every_write_ends_the_same(
     with site.replica(namespace, faults=Faults(before=touch)) as replica:
         start(site, namespace)
         site.wait(namespace, NAME, "to settle", is_settled)
-        wait_until(lambda: channel.document and channel.document.candidate is None, "the last document")
+        wait_until(partial(is_told, channel), "the last document")
     assert outcome(site, channel, namespace) == want
     accepted = [write for write in replica.writes if "/edgerollouts/" in write.path]
     assert len(met) >= 2 * len(accepted) - 1, "not every write met a conflict"
@@ -208,5 +212,5 @@ def test_an_answer_lost_on_every_write_ends_the_same(
     with site.replica(namespace, faults=Faults(before=lose)):
         start(site, namespace)
         site.wait(namespace, NAME, "to settle", is_settled)
-        wait_until(lambda: channel.document and channel.document.candidate is None, "the last document")
+        wait_until(partial(is_told, channel), "the last document")
     assert outcome(site, channel, namespace) == want

@@ -93,11 +93,11 @@ def test_a_new_object_decides_nothing_while_nobody_knows_what_is_signed(
 
 
 def test_the_follower_goes_on_where_the_killed_leader_stopped(site: Site, api: Api, namespace: str) -> None:
-    lease = {"lease_name": f"pair-{namespace}"}
+    lease = f"pair-{namespace}"
     channel = site.channel(namespace, "handed")
-    with site.replica(namespace, **lease) as first:
+    with site.replica(namespace, lease_name=lease) as first:
         wait_until(lambda: first.operator.leads, "the first replica to lead")
-        with site.replica(namespace, **lease) as second:
+        with site.replica(namespace, lease_name=lease) as second:
             api.create(site.rollout(namespace, "handed", step("50%", 0), step("100%", 0)).manifest())
             site.wait(namespace, "handed", "to begin", lambda o: "step" in o.get("status", {}))
             assert second.writes == []

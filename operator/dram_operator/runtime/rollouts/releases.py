@@ -6,7 +6,7 @@ so that an outage of the bucket costs each of them no more than the first one's 
 
 import asyncio
 import logging
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from datetime import datetime
 from pathlib import Path
@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING
 from pydantic import ValidationError
 
 from dram_agent.document import ChannelDocument
-from dram_operator.errors import Conflict, OperatorError, RepositoryInvalid, SettingsInvalid
+from dram_operator.errors import Conflict, OperatorError, RepositoryInvalid, SettingsInvalid, Unavailable
 from dram_operator.runtime.rollouts.floor import Floor
 from dram_operator.settings import Settings, variable
 
@@ -65,6 +65,15 @@ class _State:
     """Why a channel's document was not written, by channel."""
 
 
+@dataclass(frozen=True)
+class _Wish:
+    """A document that waits to be signed."""
+
+    body: bytes
+    replacing: str | None
+    done: "asyncio.Future[None]"
+
+
 class Releases:
     """Reads, publishes and signs again; commits of one process follow each other."""
 
@@ -74,6 +83,8 @@ class Releases:
         self._ticks = ticks
         self._state = _State()
         self._reading: asyncio.Task[None] | None = None
+        self._wishes: dict[str, _Wish] = {}
+        self._committing: asyncio.Task[None] | None = None
         self.expiries: Expiries | None = None
         """When the roles of the repository expire, as of the latest round."""
 
@@ -97,21 +108,47 @@ class Releases:
     async def publish(self, channel: str, document: ChannelDocument, replacing: str | None) -> None:
         """Sign a document in place of the one that was decided on. Conflict when that is no longer the one that is signed.
 
-        Every other OperatorError is also told as the channel's problem, until it is written.
+        Documents that are waiting while a commit is made go into the next one together. Every other OperatorError is also
+        told as the channel's problem, until it is written.
         """
-        body, path = document.encode(), path_of(channel)
+        wish = _Wish(document.encode(), replacing, asyncio.get_running_loop().create_future())
+        self._wishes[channel] = wish
+        self._committing = self._committing or asyncio.create_task(self._commit())
         try:
-            floor = await self._floor.versions()
-            versions = await asyncio.to_thread(self._repository.publish, {path: body}, floor, {path: replacing})
+            await asyncio.shield(wish.done)
         except Conflict:
-            self._state.read_at = None
             raise
         except OperatorError as error:
             self._state.refused[channel] = str(error)
             raise
         self._state.refused.pop(channel, None)
-        self._state.read_at = None
+
+    async def _commit(self) -> None:
+        """Commit what is waiting until nothing is."""
+        try:
+            while self._wishes:
+                taken, self._wishes = self._wishes, {}
+                error: OperatorError | None = Unavailable("the commit broke off")
+                try:
+                    error = await self._commit_once(taken)
+                finally:
+                    for wish in taken.values():
+                        _tell(wish, error)
+        finally:
+            self._committing = None
+
+    async def _commit_once(self, taken: "Mapping[str, _Wish]") -> OperatorError | None:
+        documents = {path_of(channel): wish.body for channel, wish in taken.items()}
+        replacing = {path_of(channel): wish.replacing for channel, wish in taken.items()}
+        try:
+            floor = await self._floor.versions()
+            versions = await asyncio.to_thread(self._repository.publish, documents, floor, replacing)
+        except OperatorError as error:
+            return error
+        finally:
+            self._state.read_at = None
         await self._floor.see(versions)
+        return None
 
     def forget(self, channel: str) -> None:
         """The rollout is gone."""
@@ -166,6 +203,13 @@ class Releases:
             found = Signed(ChannelDocument.decode(body), digest)
         self._state.documents[channel] = found
         return found
+
+
+def _tell(wish: _Wish, error: OperatorError | None) -> None:
+    if error:
+        wish.done.set_exception(error)
+    else:
+        wish.done.set_result(None)
 
 
 def path_of(channel: str) -> str:

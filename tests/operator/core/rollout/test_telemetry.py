@@ -105,12 +105,12 @@ def look(server: PrometheusServer, subject: Subject, memory: Memory, at: datetim
         asked = questions(subject, memory, at)
         texts = (asked.seen, asked.healthy, asked.activated, asked.gave_up)
         try:
-            answers = [await client.query(text, at) if text else Answer() for text in texts]
+            seen, healthy, activated, gave_up = [await client.query(text, at) if text else Answer() for text in texts]
             since = at - timedelta(seconds=subject.lookback_seconds)
             listed = await client.series(list_selector(subject), since, at) if memory.is_list_due(at) else None
         finally:
             await client.close()
-        return Told(at, *answers, listed)
+        return Told(at, seen, healthy, activated, gave_up, listed)
 
     told = asyncio.run(ask())
     assert told.trouble is None

@@ -88,6 +88,15 @@ async def test_an_operator_that_was_overtaken_publishes_nothing_however_late(ins
     assert (await old.signed(CHANNEL)).document == a_document(2)
 
 
+async def test_documents_that_wait_for_each_other_are_committed_together(installation: Installation) -> None:
+    releases, before = shared(installation), installation.repository().read().timestamp.version
+    channels = [f"tv/bot-{number}" for number in range(8)]
+    made = [a_document().model_copy(update={"channel": channel}) for channel in channels]
+    await asyncio.gather(*(releases.publish(channel, one, None) for channel, one in zip(channels, made, strict=True)))
+    assert [(await releases.signed(channel)).document for channel in channels] == made
+    assert installation.repository().read().timestamp.version <= before + 2
+
+
 async def test_a_reading_holds_for_all_rollouts_for_a_while(installation: Installation) -> None:
     ticks = Ticks()
     first, other = shared(installation, ticks), shared(installation)
