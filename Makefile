@@ -69,7 +69,7 @@ images: $(VENV)/.dev ## build the images of operator, workers and agent with bui
 constraints: $(VENV)/.dev ## compile constraints.txt anew from pyproject.toml
 	@mkdir -p build
 	@$(UV) compile -q --no-emit-index-url --no-emit-find-links --no-header --no-annotate --upgrade \
-	  --extra operator --extra worker --extra local --extra dev pyproject.toml \
+	  --extra operator --extra worker --extra agent --extra local --extra dev pyproject.toml \
 	  | sed -e 's/^\(torch==[0-9.]*\)+.*/\1/' -e '/^nvidia-/d' -e '/^triton/d' -e '/^cuda-/d' > build/constraints.txt
 	@mv build/constraints.txt constraints.txt
 
@@ -93,7 +93,7 @@ $(VENV)/.uv: Makefile
 	@touch $@
 
 $(VENV)/.dev: $(VENV)/.uv pyproject.toml constraints.txt
-	$(call install,operator$(comma)worker$(comma)local$(comma)dev)
+	$(call install,operator$(comma)worker$(comma)agent$(comma)local$(comma)dev)
 
 $(VENV)/.demo: $(VENV)/.uv pyproject.toml constraints.txt
 	$(call install,worker$(comma)local)

@@ -7,11 +7,12 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 from dram_agent.clock import ClockGuard
-from dram_agent.device import Phase, Updater
+from dram_agent.device import Updater
 from dram_agent.disk import Disk
 from dram_agent.document import Artifact, ChannelDocument, Cohort, Release, Requirements
 from dram_agent.errors import Cause
 from dram_agent.slots import Held, Slot, Slots
+from dram_agent.standing import Phase
 from dram_agent.state import Why
 from dram_agent.trust import Trust
 from dram_agent.update import Device
@@ -119,6 +120,9 @@ class Box:
     phases: list[Phase] = field(default_factory=list)
     disk_type: type[Disk] = Disk
 
+    booted_at: float = 0.0
+    """The monotonic clock begins here."""
+
     def __post_init__(self) -> None:
         self.folder.mkdir(parents=True, exist_ok=True)
         self.start()
@@ -143,6 +147,7 @@ class Box:
             lambda: self.owner,
             random.Random(1),
             self.phases.append,
+            lambda: self.fleet.installation.clock().timestamp() - self.booted_at,
         )
 
     def count_refusal(self, cause: Cause) -> None:
@@ -150,6 +155,7 @@ class Box:
 
     def boot(self, disk: Disk | None = None) -> None:
         """Power on."""
+        self.booted_at = self.fleet.installation.clock().timestamp()
         self.start(disk)
         self.updater.boot()
 

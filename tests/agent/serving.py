@@ -106,7 +106,7 @@ def sample(local: LocalRuntime, name: str, **labels: str) -> float | None:
     """A sample of the device's metrics."""
     found = [
         each.value
-        for family in local.telemetry.registry.collect()
+        for family in local.telemetry.collect()
         for each in family.samples
         if each.name == name and labels.items() <= each.labels.items()
     ]

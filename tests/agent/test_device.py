@@ -6,9 +6,9 @@ from pathlib import Path
 
 import pytest
 
-from dram_agent.device import Phase
 from dram_agent.document import Release
 from dram_agent.errors import Cause
+from dram_agent.standing import Phase
 from dram_agent.state import Why
 from dram_agent.update import CRASH_LIMIT, SOAK_SECONDS, Device
 from tests.agent.box import Box, Fleet

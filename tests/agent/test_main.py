@@ -20,6 +20,7 @@ from dram_operator.cli import main
 from tests.agent.box import CHANNEL, Fleet
 from tests.cluster.processes import free_ports
 
+DEVICE = "d" * 32
 ROOT = Path(__file__).parents[2]
 PATIENCE_SECONDS = 240.0
 HELLO = {"messages": [{"role": "user", "content": "Hello"}], "max_tokens": 2}
@@ -31,7 +32,7 @@ def settings(fleet: Fleet, tmp_path: Path) -> dict[str, Any]:
     fleet.installation.clock.now = datetime.now(UTC)
     fleet.installation.ceremony().recover()
     (tmp_path / "root.json").write_bytes(fleet.installation.first_root)
-    (tmp_path / "device-id").write_text("device-1\n")
+    (tmp_path / "device-id").write_text(f"{DEVICE}\n")
     api, metrics = free_ports(2)
     return {
         "channel": CHANNEL,
@@ -108,8 +109,8 @@ def test_a_release_and_its_rollback_on_a_real_device(fleet: Fleet, running: Runn
     fleet.publish(stable, candidate, **quick)
     running.until_served(candidate.digest)
     text = running.get("metricsListen", "/metrics").data.decode()
-    assert f'arm="treated",attempt="1",channel="{CHANNEL}",device="device-1"' in text
-    assert f'dram_device_healthy{{channel="{CHANNEL}",device="device-1",release="{candidate.digest}"}} 1.0' in text
+    assert f'arm="treated",attempt="1",channel="{CHANNEL}",device="{DEVICE}"' in text
+    assert f'dram_device_healthy{{channel="{CHANNEL}",device="{DEVICE}",release="{candidate.digest}"}} 1.0' in text
 
     running.process.kill()
     running.process.wait()

@@ -3,9 +3,9 @@
 import logging
 import random
 import threading
+import time
 from collections.abc import Callable
 from dataclasses import dataclass, field
-from enum import StrEnum
 from typing import Protocol, TypeVar
 
 from pydantic import ValidationError
@@ -13,11 +13,12 @@ from pydantic import ValidationError
 from dram_agent.clock import ClockGuard
 from dram_agent.disk import Disk
 from dram_agent.document import Artifact, ChannelDocument
-from dram_agent.errors import AgentError, DiskFull, Refused, Unreachable
-from dram_agent.slots import Held, Slot, Slots
+from dram_agent.errors import AgentError, Unreachable
+from dram_agent.slots import NO_SPACE, Held, Slot, Slots
+from dram_agent.standing import Arm, Phase, Standing
 from dram_agent.state import DeviceState, Why
 from dram_agent.trust import Trust
-from dram_agent.update import Decision, Device, Step, View, decide, is_treated, wait_seconds
+from dram_agent.update import Decision, Device, Step, View, decide, has_failed, is_treated, wait_seconds
 from dram_workers.model import Model
 
 log = logging.getLogger(__name__)
@@ -28,24 +29,8 @@ DOCUMENT = "document.json"
 STEPS = 8
 """The most steps of one cycle: from a superseded candidate over stable to the next one takes five."""
 FRESH_GRAIN_SECONDS = 600.0
-"""How exactly the disk knows when metadata was fresh: every poll would wear out a flash card."""
-
-
-class Phase(StrEnum):
-    """What the device is at; the values of the label `state` of `dram_device_update_state`."""
-
-    CURRENT = "current"
-    """It runs what it should, or what its owner lets it."""
-    DOWNLOADING = "downloading"
-    TESTING = "testing"
-    SOAKING = "soaking"
-    """It runs a new release on trial."""
-    FELL_BACK = "fell-back"
-    """It had to leave a release, and runs another one or none."""
-    REFUSED = "refused"
-    """The release cannot run on this device."""
-    WAITING = "waiting"
-    """It cannot go on now: no space, no network, or nothing that it may believe."""
+"""How exactly the disk knows when metadata was fresh, and for how long a release has run: every poll would wear out a
+flash card."""
 
 
 class Runtime(Protocol):
@@ -80,17 +65,24 @@ class Updater:
     """Asked every time: the owner may change labels, veto and pin at any moment."""
     dice: random.Random = field(default_factory=random.Random)
     on_phase: Callable[[Phase], None] = lambda _: None
+    monotonic: Callable[[], float] = time.monotonic
     state: DeviceState = field(default_factory=DeviceState)
     document: ChannelDocument | None = None
+    _saved_document: ChannelDocument | None = None
     failures: int = 0
     """Cycles in a row that failed."""
+    _counted_at: float = 0.0
+    """Up to when `state.served_seconds` counts, by the monotonic clock."""
+    _is_saved: bool = True
+    """Whether the disk holds `state`."""
     _busy: threading.Lock = field(default_factory=threading.Lock)
     _state: threading.Lock = field(default_factory=threading.Lock)
 
     def boot(self) -> None:
         """Take up what the last run left, and serve it."""
         self.state = _read(DeviceState, self.disk.read(STATE)) or DeviceState()
-        self.document = _read(ChannelDocument, self.disk.read(DOCUMENT))
+        self.document = self._saved_document = _read(ChannelDocument, self.disk.read(DOCUMENT))
+        self._counted_at = self.monotonic()
         held = self.slots.held()
         if self.state.active is not None and self.state.active in held:
             self.runtime.serve(self.state.active, held[self.state.active])
@@ -105,11 +97,13 @@ class Updater:
                 self._follow(is_fresh=True)
                 self.failures = 0
                 self._show(None)
-            except AgentError as error:
+            except (AgentError, OSError) as error:
                 self.failures += 1
                 retry_after = error.retry_after if isinstance(error, Unreachable) else None
                 log.info("Update waits: %s: %s", type(error).__name__, error)
                 self._show(error)
+                if isinstance(error, OSError) and error.errno in NO_SPACE:
+                    self._make_room()
                 self._follow(is_fresh=False)
             return wait_seconds(self._view(is_fresh=False), self.failures, retry_after, self.dice)
 
@@ -118,6 +112,7 @@ class Updater:
         if self._busy.acquire(blocking=False):
             try:
                 self._follow(is_fresh=False)
+                self._keep_count()
             finally:
                 self._busy.release()
 
@@ -125,17 +120,35 @@ class Updater:
         """The model's process is about to be started."""
         self._change(DeviceState.started)
 
-    def is_treated(self) -> bool:
-        """Whether the device is in the treated arm."""
-        return is_treated(self._view(is_fresh=False))
+    def standing(self) -> Standing:
+        """What telemetry says of the device's part in the rollout."""
+        view, document = self._view(is_fresh=False), self.document
+        offered = (document.stable, document.candidate) if document else ()
+        return Standing(
+            attempt=self._attempt(),
+            arm=Arm.TREATED if is_treated(view) else Arm.CONTROL,
+            gave_up={each.digest: has_failed(view, each) for each in offered if each is not None},
+            release=view.active.release if view.active else None,
+            release_seconds=self.state.served_seconds + self.monotonic() - self._counted_at,
+        )
 
     def _learn(self, document: ChannelDocument | None) -> None:
+        """Obey what was verified even where it cannot be saved."""
         now = self.clock.now()
-        if document is not None and document != self.document:
-            self.disk.write(DOCUMENT, document.encode())
         self.document = document or self.document
         if now - self.state.fresh_at >= FRESH_GRAIN_SECONDS:
             self._change(lambda state: state.fresh(now))
+        if self.document is not None and self.document != self._saved_document:
+            self.disk.write(DOCUMENT, self.document.encode())
+            self._saved_document = self.document
+
+    def _make_room(self) -> None:
+        """Give up the idle slot, unless it is where to return to: without space not even a rollback can be read."""
+        stable = self.document.stable if self.document else None
+        held, active = self.slots.held(), self.state.active
+        for slot in Slot:
+            if slot is not active and (slot not in held or stable is None or held[slot].release != stable.digest):
+                self.slots.clear(slot)
 
     def _follow(self, *, is_fresh: bool) -> None:
         for _ in range(STEPS):
@@ -181,13 +194,15 @@ class Updater:
             self._note_failure(decision, why)
         else:
             slot, now = decision.slot, self.clock.now()
-            self._change(lambda state: state.activated(slot, now))
+            self._change(lambda state: state.activated(slot, now), must_last=True)
+            self._counted_at = self.monotonic()
             self.runtime.serve(decision.slot, held)
         self._show(None)
 
     def _leave(self, decision: Decision) -> None:
         """The state first: after a power loss in between the device boots into what it was leaving for."""
         self._change(lambda state: self._left(state, decision))
+        self._counted_at = self.monotonic()
         if decision.slot is None:
             self.runtime.stop()
         else:
@@ -221,16 +236,39 @@ class Updater:
             is_starting=self.runtime.is_starting(),
         )
 
-    def _change(self, change: Callable[[DeviceState], DeviceState]) -> None:
-        """Make a change that is on the disk when this returns."""
+    def _keep_count(self) -> None:
+        """Save now and then for how long the active slot was served, and what could not be saved before."""
+        now, seconds = self.clock.now(), self.monotonic() - self._counted_at
+        if self.state.fresh_at > now:
+            # a clock that ran ahead was set right: the lease must not last until then
+            self._change(lambda state: state.fresh(now))
+        if seconds >= FRESH_GRAIN_SECONDS:
+            self._change(lambda state: state.served(seconds))
+            self._counted_at += seconds
+        elif not self._is_saved:
+            self._change(lambda state: state)
+
+    def _change(self, change: Callable[[DeviceState], DeviceState], *, must_last: bool = False) -> None:
+        """Make a change, and bring it to the disk. A disk that is full or broken keeps no device on what it has to leave.
+
+        Only what `must_last` waits for a disk that takes it: OSError, and nothing has changed.
+        """
         with self._state:
             state = change(self.state)
-            if state != self.state:
+            if state == self.state and self._is_saved:
+                return
+            try:
                 self.disk.write(STATE, state.model_dump_json().encode())
-                self.state = state
+                self._is_saved = True
+            except OSError as error:
+                if must_last:
+                    raise
+                log.warning("State is not saved: %s", error.strerror)
+                self._is_saved = False
+            self.state = state
 
-    def _show(self, error: AgentError | None) -> None:
-        if isinstance(error, (Refused, Unreachable, DiskFull)):
+    def _show(self, error: Exception | None) -> None:
+        if error is not None:
             self.on_phase(Phase.WAITING)
         elif self.state.last_why is not None:
             fell = self.state.last_why in (Why.SMOKE, Why.CRASH_LOOP, Why.DENIED, Why.LEASE)

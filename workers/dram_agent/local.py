@@ -176,7 +176,8 @@ class LocalRuntime:
             if serving.child.url is not None:
                 serving.unwell_since = serving.unwell_since or now
         if serving is self._serving:
-            self.telemetry.show_health(healthy=ready, memory_bytes=serving.child.memory_bytes())
+            healthy = None if serving.healthy_from is None else now - serving.healthy_from
+            self.telemetry.show_health(healthy, serving.child.memory_bytes())
         return serving.unwell_since is not None and now - serving.unwell_since > HANG_SECONDS
 
     def _start(self) -> None:
@@ -201,7 +202,7 @@ class LocalRuntime:
             self._serving = None
             self._ends += 1
             self._starts_at = self.monotonic() + min(LONGEST_PAUSE_SECONDS, 2.0 ** (self._ends - 1))
-        self.telemetry.show_health(healthy=False, memory_bytes=None)
+        self.telemetry.show_health(None, None)
         log.warning("The model's process of %s is gone, %d times in a row", backend.held.release, self._ends)
 
     def _retire(self) -> None:

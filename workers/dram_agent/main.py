@@ -3,13 +3,10 @@
 import asyncio
 import logging
 import signal
-import ssl
-import time
 from dataclasses import dataclass
 from importlib.metadata import version
 from pathlib import Path
 
-import aiohttp
 from aiohttp import web
 
 from dram_agent.child import RuntimeSettings
@@ -17,9 +14,9 @@ from dram_agent.clock import ClockGuard
 from dram_agent.device import Updater
 from dram_agent.disk import Disk
 from dram_agent.local import LocalRuntime
-from dram_agent.otlp import CONTENT_TYPE, export
+from dram_agent.push import Pusher
 from dram_agent.serve import CloudSettings, Front, ServeSettings, metrics_app
-from dram_agent.settings import AgentSettings, Push, SettingsInvalid
+from dram_agent.settings import AgentSettings, SettingsInvalid, read_id
 from dram_agent.slots import Slots
 from dram_agent.smoke import SmokeSettings
 from dram_agent.telemetry import Identity, Telemetry
@@ -30,7 +27,6 @@ from dram_agent.web import Web, WebSettings
 log = logging.getLogger(__name__)
 
 WATCH_SECONDS = 1.0
-PUSH_TIMEOUT = aiohttp.ClientTimeout(total=10)
 
 
 @dataclass(frozen=True)
@@ -41,16 +37,18 @@ class Agent:
     telemetry: Telemetry
     local: LocalRuntime
     updater: Updater
+    pusher: Pusher | None
 
     @classmethod
     def build(cls, settings: AgentSettings) -> "Agent":
         """Wire the parts; nothing is started, nobody is asked. SettingsInvalid when a file is missing."""
-        root, device_id = _file(settings.root), _file(settings.device_id_file).decode().strip()
+        root, device_id = _file(settings.root), read_id(settings.device_id_file)
         settings.state.mkdir(parents=True, exist_ok=True)
         disk = Disk(settings.state)
         clock = ClockGuard(disk)
         label = device_id if settings.device_label else None
-        telemetry = Telemetry(Identity(settings.channel, label, settings.device_class, version("dram")))
+        identity = Identity(settings.channel, label, settings.device_class, version("dram"), settings.labels)
+        telemetry = Telemetry(identity)
         web_client = Web(WebSettings(settings.repository, _text(settings.repository_ca_file)))
         trust = Trust(disk, web_client, clock, root, settings.channel, telemetry.count_refusal)
         slots = Slots(disk, trust, web_client, disk.free_bytes)
@@ -66,7 +64,8 @@ class Agent:
             disk, trust, slots, clock, local, lambda: _device(settings, device_id), on_phase=telemetry.show_phase
         )
         local.before_start = updater.count_start
-        return cls(settings, telemetry, local, updater)
+        pusher = Pusher(settings.push, telemetry) if settings.push else None
+        return cls(settings, telemetry, local, updater, pusher)
 
     async def run(self) -> None:
         """Serve, update and report until it is cancelled; then no process is left."""
@@ -82,8 +81,8 @@ class Agent:
             async with asyncio.TaskGroup() as tasks:
                 tasks.create_task(self._update())
                 tasks.create_task(self._watch())
-                if self.settings.push is not None:
-                    tasks.create_task(self._push(self.settings.push))
+                if self.pusher is not None:
+                    tasks.create_task(self.pusher.run())
         finally:
             await asyncio.to_thread(self.local.close)
             for runner in runners:
@@ -91,44 +90,17 @@ class Agent:
 
     async def _update(self) -> None:
         while True:
-            seconds = await asyncio.to_thread(self.updater.cycle)
-            self._assign()
-            await asyncio.sleep(seconds)
+            await asyncio.sleep(await asyncio.to_thread(self.updater.cycle))
 
     async def _watch(self) -> None:
         while True:
-            await asyncio.to_thread(self.local.watch)
-            await asyncio.to_thread(self.updater.tick)
+            await asyncio.to_thread(self._look)
             await asyncio.sleep(WATCH_SECONDS)
 
-    async def _push(self, push: Push) -> None:
-        started = time.time()
-        resource = {"service.name": "dram-agent", "service.namespace": self.settings.channel}
-        tls = ssl.create_default_context(cafile=_text(push.ca_file))
-        connector = aiohttp.TCPConnector(ssl=tls)
-        async with aiohttp.ClientSession(connector=connector, timeout=PUSH_TIMEOUT) as session:
-            while True:
-                body = export(self.telemetry.registry, resource, time.time(), started)
-                await _send(session, push, body)
-                await asyncio.sleep(push.interval_seconds)
-
-    def _assign(self) -> None:
-        document = self.updater.document
-        if document is not None:
-            self.telemetry.assign(document.attempt, treated=self.updater.is_treated())
-
-
-async def _send(session: aiohttp.ClientSession, push: Push, body: bytes) -> None:
-    """One push; what is lost is made up for by the next one, as counters are cumulative."""
-    headers = {"Content-Type": CONTENT_TYPE}
-    if push.token_file is not None:
-        headers["Authorization"] = f"Bearer {push.token_file.read_text().strip()}"
-    try:
-        async with session.post(push.url, data=body, headers=headers) as answer:
-            if answer.status >= 300:
-                log.warning("Telemetry was not taken: HTTP %d", answer.status)
-    except (aiohttp.ClientError, TimeoutError) as error:
-        log.warning("Telemetry was not taken: %s", type(error).__name__)
+    def _look(self) -> None:
+        self.local.watch()
+        self.updater.tick()
+        self.telemetry.show_standing(self.updater.standing())
 
 
 def run_agent(settings: AgentSettings) -> int:

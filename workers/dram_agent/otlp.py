@@ -15,20 +15,21 @@ from opentelemetry.proto.metrics.v1.metrics_pb2 import (
     Sum,
 )
 from opentelemetry.proto.metrics.v1.metrics_pb2 import Metric as OtlpMetric
-from prometheus_client import CollectorRegistry, Metric
+from prometheus_client import Metric
+from prometheus_client.registry import Collector
 from prometheus_client.samples import Sample
 
 CONTENT_TYPE = "application/x-protobuf"
 NANOSECONDS = 1_000_000_000
 
 
-def export(registry: CollectorRegistry, resource: dict[str, str], now: float, started_at: float) -> bytes:
+def export(series: Collector, resource: dict[str, str], now: float, started_at: float) -> bytes:
     """All series as one export request. Times are seconds since the epoch; counters are cumulative since the start."""
     request = ExportMetricsServiceRequest()
     resources = request.resource_metrics.add()
     resources.resource.attributes.extend(_attributes(resource))
     scope: ScopeMetrics = resources.scope_metrics.add()
-    for family in registry.collect():
+    for family in series.collect():
         scope.metrics.append(_metric(family, int(now * NANOSECONDS), int(started_at * NANOSECONDS)))
     return bytes(request.SerializeToString())
 
@@ -82,4 +83,5 @@ def _histogram(samples: list[Sample], now: int, started: int) -> HistogramDataPo
 
 
 def _attributes(labels: dict[str, str]) -> list[KeyValue]:
-    return [KeyValue(key=name, value=AnyValue(string_value=value)) for name, value in sorted(labels.items())]
+    """An empty label is none, as for Prometheus."""
+    return [KeyValue(key=name, value=AnyValue(string_value=value)) for name, value in sorted(labels.items()) if value]

@@ -12,6 +12,7 @@ from typing import Any
 
 import aiohttp
 from aiohttp import web
+from prometheus_client import disable_created_metrics
 from prometheus_client.exposition import choose_encoder
 
 from dram_agent.errors import NotServing
@@ -219,10 +220,12 @@ class Front:
 
 def metrics_app(telemetry: Telemetry) -> web.Application:
     """`/metrics`."""
+    # they would double the series, and a push has its start times without them
+    disable_created_metrics()
 
     async def metrics(request: web.Request) -> web.Response:
         encode, content_type = choose_encoder(request.headers.get("Accept", ""))
-        return web.Response(body=encode(telemetry.registry), headers={"Content-Type": content_type})
+        return web.Response(body=encode(telemetry), headers={"Content-Type": content_type})
 
     app = web.Application()
     app.router.add_get("/metrics", metrics)

@@ -1,15 +1,21 @@
 """What the owner of a device writes down: one YAML file, read once; veto and pin are files, looked at all the time."""
 
+import re
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, TypeVar
 
 import yaml
 from pydantic import Field, ValidationError
 
-from dram_agent.document import CHANNEL
+from dram_agent.document import CHANNEL, LabelValue
 from dram_workers.model import Model
 
 NAME = r"^[a-zA-Z0-9]([-a-zA-Z0-9_.]*[a-zA-Z0-9])?$"
+DEVICE_ID = "^[0-9a-f]{32}$"
+"""128 random bits."""
+OwnerLabel = Annotated[str, Field(max_length=63, pattern="^[a-zA-Z][a-zA-Z0-9]*(_[a-zA-Z0-9]+)*$")]
+"""A label's name that stays the same on every way to a metrics server."""
+ModelT = TypeVar("ModelT", bound=Model)
 
 
 class SettingsInvalid(ValueError):
@@ -38,6 +44,8 @@ class Push(Model):
     """File with a bearer token."""
     ca_file: Path | None = None
     """Authority of the address, PEM."""
+    certificate_file: Path | None = None
+    """Certificate of this device and its key, PEM, where the address asks for one."""
     interval_seconds: Annotated[float, Field(ge=1)] = 60.0
     """Seconds between two pushes."""
 
@@ -59,7 +67,7 @@ class AgentSettings(Model):
     """File with this device's id."""
     device_class: Annotated[str, Field(pattern=NAME)] | None = None
     """Class of the device, as releases name it."""
-    labels: dict[str, str] = {}
+    labels: Annotated[dict[OwnerLabel, LabelValue], Field(max_length=16)] = {}
     """Labels that cohorts may select by."""
     listen: str = "127.0.0.1:8080"
     """Where requests are taken."""
@@ -92,9 +100,25 @@ class AgentSettings(Model):
 
 
 def read_settings(path: Path) -> AgentSettings:
-    """Read the file. SettingsInvalid names what is wrong."""
+    """Read an agent's file. SettingsInvalid names what is wrong."""
+    return read_yaml(AgentSettings, path)
+
+
+def read_id(path: Path) -> str:
+    """A device's id from its file. SettingsInvalid."""
     try:
-        return AgentSettings.model_validate(yaml.safe_load(path.read_text()) or {})
+        found = path.read_text().strip()
+    except (OSError, ValueError) as error:
+        raise SettingsInvalid(f"{path} cannot be read") from error
+    if not re.fullmatch(DEVICE_ID, found):
+        raise SettingsInvalid(f"{path} holds no device id: 32 hex digits, as `dram agent enroll` makes them")
+    return found
+
+
+def read_yaml(kind: type[ModelT], path: Path) -> ModelT:
+    """Read settings of a kind from a YAML file. SettingsInvalid names what is wrong."""
+    try:
+        return kind.model_validate(yaml.safe_load(path.read_text()) or {})
     except (OSError, yaml.YAMLError) as error:
         raise SettingsInvalid(f"{path} cannot be read: {str(error).splitlines()[0]}") from error
     except ValidationError as error:

@@ -48,6 +48,8 @@ class DeviceState(Model):
     """The slot that was served before, to return to."""
     trial_since: float | None = None
     """When the active slot went on trial, in seconds since the epoch; null when it is not."""
+    served_seconds: float = 0.0
+    """For how long the active slot has been served, as of the last save; time without power does not count."""
     starts: int = 0
     """Starts of the model's process during the trial."""
     fresh_at: float = 0.0
@@ -60,7 +62,11 @@ class DeviceState(Model):
         """A tested slot is served, on trial; the slot before is the one to return to."""
         previous = self.active if self.active is not slot else self.previous
         changes = {"active": slot, "previous": previous, "trial_since": now, "starts": 0, "last_why": None}
-        return self.model_copy(update=changes)
+        return self.model_copy(update={**changes, "served_seconds": 0.0})
+
+    def served(self, seconds: float) -> Self:
+        """The active slot was served for so much longer."""
+        return self.model_copy(update={"served_seconds": self.served_seconds + seconds})
 
     def started(self) -> Self:
         """The model's process is being started. Counted before it runs, so that a crash of the whole device counts too."""
@@ -73,7 +79,7 @@ class DeviceState(Model):
     def left(self, slot: Slot | None, why: Why | None) -> Self:
         """The active slot is given up for another one, or for none."""
         changes = {"active": slot, "previous": None, "trial_since": None, "starts": 0, "last_why": why}
-        return self.model_copy(update=changes)
+        return self.model_copy(update={**changes, "served_seconds": 0.0})
 
     def failing(self, release: str, attempt: int, why: Why) -> Self:
         """A release cannot run here: it is not tried again in this attempt. The oldest failure is forgotten."""

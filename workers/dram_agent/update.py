@@ -106,7 +106,7 @@ def decide(view: View) -> Decision:
             return _leave(view, _allowed_stable(document), Why.LEASE)
     if (step := _of_trial(view)) is not None:
         return step
-    if document is None or not view.is_fresh or _has_failed(view, wanted):
+    if document is None or not view.is_fresh or has_failed(view, wanted):
         return NOTHING
     if (view.device.veto or document.frozen) and view.active is not None:
         return NOTHING
@@ -126,7 +126,7 @@ def desired(view: View) -> Release | None:
         return pinned
     hashed = device_hash(bytes.fromhex(document.salt), view.device.id)
     wanted = release_for(document, view.device.labels, hashed)
-    if wanted is document.stable or _has_failed(view, wanted) or _is_too_late(view, document, wanted):
+    if wanted is document.stable or has_failed(view, wanted) or _is_too_late(view, document, wanted):
         return _allowed_stable(document)
     return wanted
 
@@ -143,6 +143,14 @@ def is_treated(view: View) -> bool:
     if document is None or document.candidate is None:
         return False
     return is_member(document, view.device.labels, device_hash(bytes.fromhex(document.salt), view.device.id))
+
+
+def has_failed(view: View, release: Release | None) -> bool:
+    """Whether a release failed here in the present attempt."""
+    attempt = view.document.attempt if view.document else None
+    return release is not None and any(
+        (each.release, each.attempt) == (release.digest, attempt) for each in view.state.failed
+    )
 
 
 def wait_seconds(view: View, failures: int, retry_after: float | None, dice: random.Random) -> float:
@@ -170,13 +178,6 @@ def _allowed_stable(document: ChannelDocument) -> Release | None:
 def _pinned(pin: str | None, document: ChannelDocument) -> Release | None:
     offered = [release for release in (document.stable, document.candidate) if release is not None]
     return next((each for each in offered if each.digest == pin and pin not in document.denied), None)
-
-
-def _has_failed(view: View, release: Release | None) -> bool:
-    attempt = view.document.attempt if view.document else None
-    return release is not None and any(
-        (each.release, each.attempt) == (release.digest, attempt) for each in view.state.failed
-    )
 
 
 def _lost_lease(view: View, document: ChannelDocument, active: Held) -> bool:

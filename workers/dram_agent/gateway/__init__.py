@@ -1,0 +1,1 @@
+"""`dram gateway`: takes telemetry from devices that it knows, stamps it with who they are, and passes it on."""
