@@ -17,7 +17,7 @@ from dram_agent.telemetry import FallbackCause, Identity, Outcome, ServedBy, Tel
 from tests.agent.prometheus import Series, ask, receiver
 from tests.agent.serving import in_thread
 
-NOW = 2_000_000_000.0
+NOW = 1_700_000_000.0
 RELEASE = "a" * 64
 DEVICE = "d" * 32
 LABELS = {"ring": "early", "Room_12b": 'kitchen / 3rd "floor" ü', "a_B_c9": ""}
@@ -62,9 +62,9 @@ def test_series_arrive_under_the_names_that_queries_use(prometheus: str, telemet
 
     at, own = NOW + 60, f'channel="tv/bot",device="{DEVICE}"'
     wanted: dict[str, float] = {
-        f'increase(dram_device_requests_total{{{own},served_by="device",outcome="ok"}}[1m])': 30,
-        f"sum(increase(dram_device_requests_total{{{own}}}[1m]))": 31,
-        f'increase(dram_device_fallbacks_total{{{own},cause="timeout",release="{RELEASE}"}}[1m])': 1,
+        f'increase(dram_device_requests_total{{{own},release="{RELEASE}",served_by="device",outcome="ok"}}[2m])': 30,
+        f"sum(increase(dram_device_requests_total{{{own}}}[2m]))": 31,
+        f'increase(dram_device_fallbacks_total{{{own},cause="timeout",release="{RELEASE}"}}[2m])': 1,
         f'dram_device_refused_metadata_total{{{own},cause="tampered"}}': 1,
         f'dram_device_info{{{own},attempt="3",arm="treated",release="{RELEASE}",label_ring="early"}}': 1,
         f"dram_device_memory_bytes{{{own}}}": 1234,

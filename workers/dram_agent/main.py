@@ -90,7 +90,8 @@ class Agent:
 
     async def _update(self) -> None:
         while True:
-            await asyncio.sleep(await asyncio.to_thread(self.updater.cycle))
+            seconds = await asyncio.to_thread(self.updater.cycle)
+            await asyncio.sleep(seconds)
 
     async def _watch(self) -> None:
         while True:

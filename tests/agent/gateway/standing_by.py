@@ -19,7 +19,7 @@ from dram_agent.push import SEQUENCE, SESSION
 from dram_agent.standing import Arm, Standing
 from dram_agent.telemetry import Identity, Outcome, ServedBy, Telemetry
 
-NOW = 2_000_000_000.0
+NOW = 1_700_000_000.0
 CHANNEL = "tv/support-bot"
 RELEASE = "a" * 64
 DAY = 86_400
@@ -108,7 +108,7 @@ class Place:
 
 
 @asynccontextmanager
-async def gateway(folder: Path, backend: str, **more: Any) -> AsyncIterator[Place]:
+async def gateway(folder: Path, url: str, backend: dict[str, Any] | None = None, **limits: Any) -> AsyncIterator[Place]:
     """A gateway with one issuer and an empty revocation list."""
     new_key(folder / "owner.pem")
     (folder / "revoked.jsonl").touch()
@@ -116,13 +116,13 @@ async def gateway(folder: Path, backend: str, **more: Any) -> AsyncIterator[Plac
     settings = GatewaySettings(
         issuer_keys=(folder / "owner.pem.pub",),
         revocations=folder / "revoked.jsonl",
-        backend=Backend(url=backend, **more.pop("backend", {})),
-        limits=Limits(**{"body_seconds": 0.3, **more}),
+        backend=Backend(url=url, **(backend or {})),
+        limits=Limits(**{"body_seconds": 0.3, **limits}),
     )
     made = Gateway(settings, clock, clock)
     async with TestServer(made.app()) as server, aiohttp.ClientSession() as client:
-        url = str(server.make_url("")).rstrip("/")
-        yield Place(folder, made, clock, client, url, load_key(folder / "owner.pem"))
+        where = str(server.make_url("")).rstrip("/")
+        yield Place(folder, made, clock, client, where, load_key(folder / "owner.pem"))
 
 
 __all__ = ["Clock", "Place", "Push", "Reason", "claims", "gateway", "telemetry"]

@@ -159,9 +159,8 @@ async def test_a_list_that_became_unreadable_leaves_the_last_one_in_force(place:
 
 
 async def stale(place: Place) -> float:
-    async with TestServer(place.gateway.own_app()) as server:
-        async with place.client.get(server.make_url("/metrics")) as answer:
-            text = await answer.text()
+    async with TestServer(place.gateway.own_app()) as server, place.client.get(server.make_url("/metrics")) as answer:
+        text = await answer.text()
     return float(next(line.split()[1] for line in text.splitlines() if line.startswith("dram_gateway_revocations_st")))
 
 

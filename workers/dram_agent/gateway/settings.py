@@ -56,7 +56,7 @@ class GatewaySettings(Model):
     revocations: Path | None = None
     """List of revoked devices, as `dram agent revoke` writes it; looked at again when it changes."""
     backend: Backend
-    listen: str = "0.0.0.0:4318"  # noqa: S104 -- devices come from everywhere
+    listen: str = "0.0.0.0:4318"
     """Where devices push to, at /v1/metrics."""
     metrics_listen: str = "127.0.0.1:9109"
     """Where /metrics and /healthz are served."""
