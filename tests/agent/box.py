@@ -86,6 +86,8 @@ class Bench:
     serving: str | None = None
     verdicts: dict[str, Why] = field(default_factory=dict)
     healthy: bool = True
+    sick: str | None = None
+    """A release whose model does not answer."""
     log: list[str] = field(default_factory=list)
     since: float | None = None
 
@@ -102,7 +104,7 @@ class Bench:
         self.serving = None
 
     def healthy_since(self) -> float | None:
-        return self.since if self.serving and self.healthy else None
+        return self.since if self.serving and self.healthy and self.serving != self.sick else None
 
     def is_starting(self) -> bool:
         return False

@@ -1,12 +1,16 @@
-"""A disk that loses power: what was not synced is gone, what was renamed without syncing the folder was never renamed."""
+"""Disks in trouble: one loses power, one is full.
 
+Without power, what was not synced is gone, and what was renamed without syncing the folder was never renamed.
+"""
+
+import errno
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import BinaryIO
 
-from dram_agent.disk import Disk
+from dram_agent.disk import RESERVE, Disk
 
 
 class PowerLost(BaseException):
@@ -67,3 +71,25 @@ class DyingDisk(Disk):
     def _is_the_end(self, what: str) -> bool:
         self.moments.append(what)
         return len(self.moments) == self.dies_at
+
+
+@dataclass(frozen=True)
+class FullDisk(Disk):
+    """Takes nothing for files of these names; "" is all of them. Small ones find place where the reserve was."""
+
+    full: list[str] = field(default_factory=list)
+
+    def write(self, name: str, body: bytes) -> None:
+        self._check(name)
+        super().write(name, body)
+
+    @contextmanager
+    def append(self, name: str) -> Iterator[BinaryIO]:
+        self._check(name)
+        with super().append(name) as file:
+            yield file
+
+    def _check(self, name: str) -> None:
+        is_small = not name.startswith("slots/") and not self.path(RESERVE).exists()
+        if any(part in name for part in self.full) and not (is_small and name != RESERVE):
+            raise OSError(errno.ENOSPC, "No space left on device")

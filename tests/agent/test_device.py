@@ -2,17 +2,15 @@
 
 import hashlib
 import json
-from pathlib import Path
 
 import pytest
 
 from dram_agent.document import Release
 from dram_agent.errors import Cause
-from dram_agent.standing import Phase
+from dram_agent.standing import Arm, Phase, Standing
 from dram_agent.state import Why
 from dram_agent.update import CRASH_LIMIT, SOAK_SECONDS, Device
 from tests.agent.box import Box, Fleet
-from tests.agent.power import DyingDisk, PowerLost
 from tests.agent.site import Answer
 
 TIMESTAMP = "metadata/timestamp.json"
@@ -258,54 +256,60 @@ def test_a_tampered_candidate_is_refused_counted_and_never_served(
     assert on_stable.runtime.serving == stable.digest
 
 
-def test_a_power_loss_at_any_moment_ends_as_the_undisturbed_update(
-    fleet: Fleet, tmp_path: Path, stable: Release, candidate: Release
-) -> None:
-    older = fleet.release(model=b"older" * 100)
-    good = {
-        older.digest: b"older" * 100,
-        stable.digest: b"stable" * 100,
-        candidate.digest: b"candidate" * 100,
-    }
-    moments, died = 0, 0
-    while True:
-        moments += 1
-        fleet.attempt = 1
-        box = Box(fleet, tmp_path / f"device-{moments}")
-        box.boot()
-        for release in (older, stable):
-            fleet.publish(stable=release)
-            box.updater.cycle()
-            soak(box)
-        fleet.publish(stable, candidate)
-        disk = DyingDisk(box.folder, dies_at=moments)
-        try:
-            box.boot(disk)
-            box.updater.cycle()
-            soak(box)
-        except PowerLost:
-            died += 1
-        box.boot()
-        what = disk.moments[-1]
-        assert box.runtime.serving in (stable.digest, candidate.digest), what
-        for slot, held in box.slots.held().items():
-            assert box.disk.read(f"slots/{slot}/model") == good[held.release], what
-        box.updater.cycle()
-        soak(box)
-        assert box.runtime.serving == candidate.digest, what
-        assert served(box) == good[candidate.digest], what
-        state = box.state()
-        assert (state["trialSince"], state["failed"], state["starts"]) == (None, [], 0), what
-        assert {held.release for held in box.slots.held().values()} == {stable.digest, candidate.digest}, what
-        if len(disk.moments) < moments:
-            break
-    assert died == moments - 1
-    assert died > 30
-
-
 def test_a_state_that_cannot_be_read_is_begun_anew(fleet: Fleet, on_stable: Box, stable: Release) -> None:
     on_stable.disk.write("state.json", b"{")
     on_stable.disk.write("document.json", json.dumps({"schemaVersion": 2}).encode())
     on_stable.boot()
     on_stable.updater.cycle()
     assert on_stable.runtime.serving == stable.digest
+
+
+def test_a_device_tells_its_part_in_the_rollout(
+    fleet: Fleet, on_stable: Box, stable: Release, candidate: Release
+) -> None:
+    fleet.publish(stable, candidate)
+    on_stable.runtime.verdicts[candidate.digest] = Why.SMOKE
+    on_stable.updater.cycle()
+    told = on_stable.updater.standing()
+    assert (told.attempt, told.arm, told.release) == (1, Arm.TREATED, stable.digest)
+    assert told.gave_up == {stable.digest: False, candidate.digest: True}
+    fleet.attempt = 2
+    fleet.publish(stable, candidate, cohorts=())
+    on_stable.runtime.verdicts[candidate.digest] = Why.MEMORY
+    on_stable.updater.cycle()
+    told = on_stable.updater.standing()
+    assert (told.attempt, told.arm) == (2, Arm.CONTROL)
+    assert told.gave_up == {stable.digest: False, candidate.digest: False}
+
+
+def test_a_device_that_never_polled_has_no_part() -> None:
+    assert (Standing().release, Standing().gave_up, Standing().arm) == (None, {}, Arm.CONTROL)
+
+
+def test_the_age_of_a_release_is_of_its_activation_and_lives_through_restarts(
+    fleet: Fleet, on_stable: Box, stable: Release, candidate: Release
+) -> None:
+    clock = fleet.installation.clock
+    fleet.publish(stable, candidate)
+    on_stable.updater.cycle()
+    assert on_stable.updater.standing().release_seconds == 0
+    for _ in range(10):
+        clock.pass_time(seconds=100)
+        on_stable.updater.tick()
+    assert on_stable.updater.standing().release_seconds == 1000
+    # 600 s of them were saved; without power no time passes for the model
+    clock.pass_time(hours=5)
+    on_stable.boot()
+    assert on_stable.updater.standing().release_seconds == 600
+    clock.pass_time(seconds=50)
+    assert on_stable.updater.standing().release_seconds == 650
+    fleet.publish(stable, None, denied=(candidate.digest,))
+    on_stable.updater.cycle()
+    assert (on_stable.updater.standing().release, on_stable.updater.standing().release_seconds) == (stable.digest, 0)
+
+
+def test_a_clock_that_is_set_changes_no_age(fleet: Fleet, on_stable: Box) -> None:
+    before = on_stable.updater.standing().release_seconds
+    on_stable.clock.wall = lambda: 4e9
+    on_stable.updater.tick()
+    assert on_stable.updater.standing().release_seconds == before

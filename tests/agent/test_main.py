@@ -1,5 +1,6 @@
 """`dram agent` as a process of its own: a whole update with a real model, and the way it ends."""
 
+import json
 import os
 import signal
 import subprocess
@@ -60,6 +61,7 @@ class Running:
         self.start()
 
     def start(self) -> None:
+        self.began = self.log.stat().st_size if self.log.exists() else 0
         with self.log.open("ab") as log:
             command = [sys.executable, "-m", "dram_operator.cli", "agent", "--config", str(self.config)]
             self.process = subprocess.Popen(command, stdout=log, stderr=log)
@@ -82,6 +84,16 @@ class Running:
             assert self.process.poll() is None, self.log.read_text()
             assert time.monotonic() < deadline, self.log.read_text()[-3000:]
             time.sleep(0.1)
+
+    def kill_at(self, said: str) -> None:
+        """SIGKILL as soon as the log says this for the first time since the start."""
+        deadline = time.monotonic() + PATIENCE_SECONDS
+        while said not in self.log.read_text()[self.began :]:
+            assert self.process.poll() is None, self.log.read_text()
+            assert time.monotonic() < deadline, self.log.read_text()[-3000:]
+            time.sleep(0.005)
+        self.process.kill()
+        self.process.wait()
 
     def end(self) -> int:
         self.process.send_signal(signal.SIGTERM)
@@ -122,6 +134,48 @@ def test_a_release_and_its_rollback_on_a_real_device(fleet: Fleet, running: Runn
     fleet.publish(None, None, denied=(candidate.digest,), **quick)
     running.until_served(None)
     assert running.end() == 0
+
+
+@pytest.mark.long
+def test_a_process_killed_in_any_transition_ends_as_one_that_was_not(
+    fleet: Fleet, running: Running, tiny_gguf: Path
+) -> None:
+    """One SIGKILL in each: what was begun is gone on with or begun again, and what runs is what was signed."""
+    bodies = {b"1": tiny_gguf.read_bytes(), b"2": tiny_gguf.read_bytes() + b"\0"}
+    stable, candidate = (fleet.release(model=body, note=note) for note, body in bodies.items())
+    good = dict(zip((stable.digest, candidate.digest), bodies.values(), strict=True))
+    quick: dict[str, Any] = {"poll_seconds": 1, "active_poll_seconds": 1, "backoff_seconds": 1}
+    story: tuple[tuple[dict[str, Any], tuple[str, ...], str | None], ...] = (
+        ({"stable": stable}, ("Update: download", "Update: try", "passed with"), stable.digest),
+        (
+            {"stable": stable, "candidate": candidate},
+            ("Update: download", "Update: try", "passed with"),
+            candidate.digest,
+        ),
+        ({"stable": stable, "denied": (candidate.digest,)}, ("Update: return",), stable.digest),
+        ({"denied": (candidate.digest, stable.digest)}, ("Update: stop",), None),
+    )
+    for document, transitions, want in story:
+        fleet.publish(**document, **quick)
+        for transition in transitions:
+            running.kill_at(transition)
+            check_files(running, good)
+            running.start()
+        running.until_served(want)
+        check_files(running, good)
+    state = json.loads((Path(running.settings["state"]) / "state.json").read_text())
+    assert (state["active"], state["failed"], state["trialSince"]) == (None, [], None)
+    held = [
+        json.loads(mark.read_text())["release"] for mark in Path(running.settings["state"]).glob("slots/*/slot.json")
+    ]
+    assert sorted(held) == sorted(good)
+    assert running.end() == 0
+
+
+def check_files(running: Running, good: dict[str, bytes]) -> None:
+    """A slot that counts holds what was signed; only such a slot is ever run."""
+    for mark in Path(running.settings["state"]).glob("slots/*/slot.json"):
+        assert (mark.parent / "model").read_bytes() == good[json.loads(mark.read_text())["release"]]
 
 
 def test_settings_that_are_wrong_are_named(tmp_path: Path, settings: dict[str, Any]) -> None:

@@ -97,6 +97,7 @@ class Updater:
                 self._follow(is_fresh=True)
                 self.failures = 0
                 self._show(None)
+                self.disk.keep_reserve()
             except (AgentError, OSError) as error:
                 self.failures += 1
                 retry_after = error.retry_after if isinstance(error, Unreachable) else None
@@ -143,7 +144,8 @@ class Updater:
             self._saved_document = self.document
 
     def _make_room(self) -> None:
-        """Give up the idle slot, unless it is where to return to: without space not even a rollback can be read."""
+        """Give up the reserve, and the idle slot unless it is where to return to: a rollback needs space to be read."""
+        self.disk.give_up_reserve()
         stable = self.document.stable if self.document else None
         held, active = self.slots.held(), self.state.active
         for slot in Slot:
@@ -261,6 +263,8 @@ class Updater:
                 self.disk.write(STATE, state.model_dump_json().encode())
                 self._is_saved = True
             except OSError as error:
+                if error.errno in NO_SPACE:
+                    self.disk.give_up_reserve()
                 if must_last:
                     raise
                 log.warning("State is not saved: %s", error.strerror)

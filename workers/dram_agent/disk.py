@@ -8,6 +8,10 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import BinaryIO
 
+RESERVE = "reserve"
+RESERVE_BYTES = 1 << 20
+"""Kept back for metadata and state, which are smaller: on a disk that others filled, a rollback must still be read."""
+
 
 @dataclass(frozen=True)
 class Disk:
@@ -77,6 +81,15 @@ class Disk:
             os.fsync(handle)
         finally:
             os.close(handle)
+
+    def keep_reserve(self) -> None:
+        """Take the reserve's space, where that leaves others as much again."""
+        if not self.path(RESERVE).is_file() and self.free_bytes() > 2 * RESERVE_BYTES:
+            self.write(RESERVE, os.urandom(RESERVE_BYTES))
+
+    def give_up_reserve(self) -> None:
+        """The disk is full: what was kept back is for now."""
+        self.remove(RESERVE)
 
     def free_bytes(self) -> int:
         """Bytes that may still be written."""

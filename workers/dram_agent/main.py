@@ -19,6 +19,7 @@ from dram_agent.serve import CloudSettings, Front, ServeSettings, metrics_app
 from dram_agent.settings import AgentSettings, SettingsInvalid, read_id
 from dram_agent.slots import Slots
 from dram_agent.smoke import SmokeSettings
+from dram_agent.standing import Phase
 from dram_agent.telemetry import Identity, Telemetry
 from dram_agent.trust import Trust
 from dram_agent.update import Device
@@ -60,10 +61,13 @@ class Agent:
             telemetry,
             clock.now,
         )
-        updater = Updater(
-            disk, trust, slots, clock, local, lambda: _device(settings, device_id), on_phase=telemetry.show_phase
-        )
-        local.before_start = updater.count_start
+        updater = Updater(disk, trust, slots, clock, local, lambda: _device(settings, device_id))
+
+        def show(phase: Phase) -> None:
+            telemetry.show_phase(phase)
+            telemetry.show_standing(updater.standing())
+
+        updater.on_phase, local.before_start = show, updater.count_start
         pusher = Pusher(settings.push, telemetry) if settings.push else None
         return cls(settings, telemetry, local, updater, pusher)
 
