@@ -14,11 +14,11 @@ from opentelemetry.proto.metrics.v1.metrics_pb2 import (
     Metric,
 )
 
+from dram_agent.buckets import LATENCY_BUCKETS
 from dram_agent.gateway.refusal import Reason, Refused
 from dram_agent.gateway.schema import DECADE_SECONDS, LABELS, SHAPES, Kind
 from dram_agent.gateway.stamp import CLAIMS, Dropped, Stamped, stamp
 from dram_agent.otlp import export
-from dram_agent.telemetry import LATENCY_BUCKETS
 from tests.agent.gateway.standing_by import NOW, RELEASE, claims, telemetry
 
 DEVICE = "e" * 32

@@ -20,6 +20,7 @@ from opentelemetry.proto.metrics.v1.metrics_pb2 import (
     NumberDataPoint,
 )
 
+from dram_agent.buckets import LATENCY_BUCKETS
 from dram_agent.gateway.refusal import Reason, Refused
 from dram_agent.gateway.schema import (
     DECADE_SECONDS,
@@ -38,7 +39,7 @@ from dram_agent.gateway.schema import (
 )
 from dram_agent.identity import Claims
 from dram_agent.otlp import NANOSECONDS
-from dram_agent.telemetry import LABEL_PREFIX, LATENCY_BUCKETS
+from dram_agent.telemetry import LABEL_PREFIX
 
 CLAIMS = ("channel", "device", "namespace", "device_class")
 """Labels that the gateway stamps."""
