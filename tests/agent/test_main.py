@@ -22,7 +22,6 @@ from tests.agent.box import CHANNEL, Fleet
 from tests.cluster.processes import free_ports
 
 DEVICE = "d" * 32
-ROOT = Path(__file__).parents[2]
 PATIENCE_SECONDS = 240.0
 HELLO = {"messages": [{"role": "user", "content": "Hello"}], "max_tokens": 2}
 
@@ -192,19 +191,6 @@ def test_settings_that_are_wrong_are_named(tmp_path: Path, settings: dict[str, A
         assert message in result.output
     with pytest.raises(SettingsInvalid, match="cannot be read"):
         read_settings(tmp_path / "nothing.yaml")
-
-
-def test_the_example_is_valid() -> None:
-    settings = read_settings(ROOT / "examples/edge-agent/agent.yaml")
-    assert settings.channel == "tv/support-bot"
-
-
-def test_the_unit_runs_a_command_that_exists() -> None:
-    unit = (ROOT / "examples/edge-agent/dram-agent.service").read_text()
-    start = next(line for line in unit.splitlines() if line.startswith("ExecStart="))
-    arguments = start.split()[1:]
-    assert CliRunner().invoke(main, [arguments[0], "--help"]).exit_code == 0
-    assert arguments == ["agent", "--config", "/etc/dram/agent.yaml"]
 
 
 def test_the_agent_brings_neither_torch_nor_kubernetes_nor_the_operator() -> None:

@@ -68,6 +68,21 @@ def test_the_operators_pod_passes_the_restricted_standard(api: Api, values: tupl
     api.delete("Pod", "operator", "chart")
 
 
+def test_the_example_of_a_device_as_a_pod_passes_the_restricted_standard(api: Api) -> None:
+    objects = manifests((REPOSITORY / "examples/edge-agent/kubernetes.yaml").read_text())
+    api.apply({"apiVersion": "v1", "kind": "ServiceAccount", "metadata": {"name": "default", "namespace": "chart"}})
+    for obj in objects:
+        api.apply({**obj, "metadata": {**obj["metadata"], "namespace": "chart"}})
+    for deployment in of_kind(objects, "Deployment"):
+        template = deployment["spec"]["template"]
+        pod = {"apiVersion": "v1", "kind": "Pod", **template, "metadata": {"name": "example", "namespace": "chart"}}
+        api.apply(pod)
+        (container,) = template["spec"]["containers"]
+        assert container["securityContext"]["readOnlyRootFilesystem"] is True
+        assert template["spec"]["automountServiceAccountToken"] is False
+        api.delete("Pod", "example", "chart")
+
+
 def test_served_namespaces_need_no_cluster_wide_right_to_objects() -> None:
     objects = render("namespaces={served,other}")
     (cluster_role,) = [
