@@ -75,9 +75,12 @@ class DyingDisk(Disk):
 
 @dataclass(frozen=True)
 class FullDisk(Disk):
-    """Takes nothing for files of these names; "" is all of them. Small ones find place where the reserve was."""
+    """Takes nothing for files of these names; "" is all of them."""
 
     full: list[str] = field(default_factory=list)
+    """No space; small files find place where the reserve was."""
+    broken: list[str] = field(default_factory=list)
+    """The card is worn out."""
 
     def write(self, name: str, body: bytes) -> None:
         self._check(name)
@@ -90,6 +93,8 @@ class FullDisk(Disk):
             yield file
 
     def _check(self, name: str) -> None:
+        if any(part in name for part in self.broken):
+            raise OSError(errno.EIO, "Input/output error")
         is_small = not name.startswith("slots/") and not self.path(RESERVE).exists()
         if any(part in name for part in self.full) and not (is_small and name != RESERVE):
             raise OSError(errno.ENOSPC, "No space left on device")

@@ -144,8 +144,9 @@ class Updater:
             self._saved_document = self.document
 
     def _make_room(self) -> None:
-        """Give up the reserve, and the idle slot unless it is where to return to: a rollback needs space to be read."""
-        self.disk.give_up_reserve()
+        """Give up the reserve, then the idle slot unless it is where to return to: a rollback needs space to be read."""
+        if self.disk.give_up_reserve():
+            return
         stable = self.document.stable if self.document else None
         held, active = self.slots.held(), self.state.active
         for slot in Slot:

@@ -87,9 +87,11 @@ class Disk:
         if not self.path(RESERVE).is_file() and self.free_bytes() > 2 * RESERVE_BYTES:
             self.write(RESERVE, os.urandom(RESERVE_BYTES))
 
-    def give_up_reserve(self) -> None:
-        """The disk is full: what was kept back is for now."""
+    def give_up_reserve(self) -> bool:
+        """The disk is full: what was kept back is for now. Whether there was something."""
+        was_there = self.path(RESERVE).is_file()
         self.remove(RESERVE)
+        return was_there
 
     def free_bytes(self) -> int:
         """Bytes that may still be written."""

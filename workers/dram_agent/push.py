@@ -51,8 +51,9 @@ class Pusher:
         self.sequence += 1
         try:
             body = export(self.series, RESOURCE, self.wall(), self.started)
-            options = {"data": body, "headers": self._headers(), "allow_redirects": False}
-            async with client.post(self.settings.url, **options) as answer:
+            async with client.post(
+                self.settings.url, data=body, headers=self._headers(), allow_redirects=False
+            ) as answer:
                 if answer.status < 300:
                     return True
                 log.warning("Telemetry was not taken: HTTP %d", answer.status)
