@@ -183,10 +183,11 @@ def owner_key(resource: Resource, obj: Object) -> Key | None:
 
 def _awaited(rollout: Object) -> Key | None:
     """The DistillationJob whose variant a rollout wants and has not taken up."""
-    source, status = rollout["spec"].get("artifact", {}), rollout.get("status", {})
-    if "jobRef" not in source or source in [status.get(known, {}).get("source") for known in ("candidate", "stable")]:
+    reference, status = rollout["spec"].get("artifact", {}).get("jobRef"), rollout.get("status", {})
+    taken = [status.get(known, {}).get("source", {}).get("jobRef") for known in ("candidate", "stable")]
+    if reference is None or reference in taken:
         return None
-    return Key(rollout["metadata"]["namespace"], source["jobRef"]["name"])
+    return Key(rollout["metadata"]["namespace"], reference["name"])
 
 
 def _is_newer(obj: Object, known: Object) -> bool:

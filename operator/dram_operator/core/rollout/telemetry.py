@@ -122,10 +122,9 @@ class Memory:
         """Whether the series of the look-back have to be listed."""
         return self.listed_at is None or abs((at - self.listed_at).total_seconds()) >= LIST_SECONDS
 
-    def inventory(self, subject: Subject, at: datetime) -> Inventory:
+    def inventory(self) -> Inventory:
         """The devices that were seen during the look-back."""
-        oldest = at - timedelta(seconds=subject.lookback_seconds)
-        seen = ((one.labels, one.at) for one in self.sightings.values() if one.at >= oldest)
+        seen = ((one.labels, one.at) for one in self.sightings.values())
         return inventory_of_series([*seen, *((labels, None) for labels in self.listed)])
 
     def reports(self) -> dict[str, DeviceReport]:

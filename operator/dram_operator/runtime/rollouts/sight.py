@@ -173,7 +173,7 @@ class Sight:
             )
         watch.memory = remembered(watch.memory, told, subject)
         measured = await _measured(endpoint, rollout, watch, at, None)
-        view = View(watch.memory.inventory(subject, at), watch.memory.reports(), measured)
+        view = View(watch.memory.inventory(), watch.memory.reports(), measured)
         return view if rollout.spec.inventory.uri is None else await self._listed(rollout, view)
 
     async def _listed(self, rollout: EdgeRollout, view: View) -> View:

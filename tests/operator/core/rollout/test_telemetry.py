@@ -131,14 +131,22 @@ def names(inventory: Inventory) -> list[str]:
 
 
 def test_every_device_of_the_look_back_is_known_and_nobody_elses(first: Memory) -> None:
-    inventory = first.inventory(SUBJECT, NOW)
+    inventory = first.inventory()
     assert names(inventory) == ["earlier", "fell-back", "live", "long-gone", "sick", "silent"]
     assert {device.id: device.labels for device in inventory.devices}["long-gone"] == {"ring": "early"}
 
 
 def test_a_shorter_look_back_forgets(server: PrometheusServer) -> None:
     subject = replace(SUBJECT, lookback_seconds=DAY)
-    assert "long-gone" not in names(look(server, subject, Memory(), NOW).inventory(subject, NOW))
+    assert "long-gone" not in names(look(server, subject, Memory(), NOW).inventory())
+
+
+def test_a_device_that_stays_away_for_the_look_back_is_forgotten(first: Memory) -> None:
+    later = NOW + timedelta(seconds=SUBJECT.lookback_seconds + 1)
+    nobody = Told(later, Answer(), listed=Answer())
+    assert remembered(first, nobody, SUBJECT).inventory().known == 0
+    soon = Told(NOW + timedelta(seconds=60), Answer())
+    assert remembered(first, soon, SUBJECT).inventory() == first.inventory()
 
 
 def test_a_device_tells_what_it_runs_and_since_when(first: Memory) -> None:
@@ -217,7 +225,7 @@ def test_series_without_a_device_tell_nothing() -> None:
     seen = Answer((Sample({"release": NEW}, NOW.timestamp()),))
     memory = remembered(Memory(), Told(NOW, seen, seen, seen, seen, seen), SUBJECT)
     assert memory.reports() == {}
-    assert memory.inventory(SUBJECT, NOW).known == 0
+    assert memory.inventory().known == 0
 
 
 def test_one_trouble_spoils_the_look() -> None:
