@@ -76,27 +76,26 @@ class Prometheus:
 
     def inventory(self, now: float, lookback_seconds: float | None) -> Inventory:
         """The devices that told anything during the look-back; all of them where a file says so."""
-        seen = self.records.last_seen
-        known = (
-            one for number, one in enumerate(self.devices.population.inventory)
-            if lookback_seconds is None or now - seen[number] <= lookback_seconds
-        )  # fmt: skip
-        return Inventory(tuple(known))
+        within = np.inf if lookback_seconds is None else lookback_seconds
+        known = now - self.records.last_seen <= within
+        if self._inventory is None or not np.array_equal(known, self._inventory[0]):
+            devices = self.devices.population.inventory
+            self._inventory = known, Inventory(tuple(devices[one] for one in np.flatnonzero(known)))
+        return self._inventory[1]
 
     def reports(self, stable: str, candidate: str) -> dict[str, DeviceReport]:
         """What every device told last."""
-        digests = {Runs.NOTHING: None, Runs.STABLE: stable, Runs.CANDIDATE: candidate}
-        moments = _Moments(self.start)
+        digests, at = (None, stable, candidate), _Moments(self.start)
         rows = zip(
             self.devices.population.inventory, self.records.last_seen.tolist(), self.told_release.tolist(),
             self.told_healthy.tolist(), self.told_activated.tolist(), self.told_gave_up.tolist(), strict=True,
         )  # fmt: skip
         return {
             one.id: DeviceReport(
-                moments.at(seen),
-                digests[Runs(runs)],
-                None if isnan(healthy) else moments.at(healthy),
-                None if isnan(activated) else moments.at(activated),
+                at[seen],
+                digests[runs],
+                None if isnan(healthy) else at[healthy],
+                None if isnan(activated) else at[activated],
                 candidate if gave_up else None,
             )
             for one, seen, runs, healthy, activated, gave_up in rows
@@ -166,14 +165,13 @@ class Prometheus:
         return None if latest is None else self.start + timedelta(seconds=latest)
 
 
-@dataclass
-class _Moments:
+class _Moments(dict[float, datetime]):
     """Seconds since the start as moments; each is made once."""
 
-    start: datetime
-    _made: dict[float, datetime] = field(default_factory=dict)
+    def __init__(self, start: datetime) -> None:
+        super().__init__()
+        self._start = start
 
-    def at(self, seconds: float) -> datetime:
-        if seconds not in self._made:
-            self._made[seconds] = self.start + timedelta(seconds=seconds)
-        return self._made[seconds]
+    def __missing__(self, seconds: float) -> datetime:
+        self[seconds] = moment = self._start + timedelta(seconds=seconds)
+        return moment
