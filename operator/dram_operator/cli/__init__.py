@@ -13,6 +13,7 @@ _COMMANDS = {
     "gateway": "Run the relay for the devices' telemetry.",
     "keys": "Make, rotate and recover the release repository's signing keys.",
     "release": "Sign artifacts for release.",
+    "fleet": "Run a fleet of devices without models, with the real protocol.",
     "rollout": "Try an EdgeRollout: simulate it, or see which devices it would move.",
     "worker": "Run one stage (what the workers' pods run).",
 }
