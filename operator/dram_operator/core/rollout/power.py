@@ -6,7 +6,6 @@ from statistics import fmean
 
 from dram_operator.core.rollout.sequential import (
     BETS,
-    BISECTIONS,
     FEWEST_CONTROL,
     Question,
     Scale,
@@ -18,6 +17,8 @@ from dram_operator.core.rollout.sequential import (
 
 POWER_Z = 1.2815515655446004
 """The 90 % point of the normal distribution."""
+HALVINGS = 10
+"""To a five-hundredth of the scale: what is told is what an estimate is worth."""
 MOST_LOOKED_AT = 500
 """Control devices from which the smallest visible effect is estimated."""
 
@@ -48,7 +49,7 @@ def smallest_effect(control: Sequence[float], question: Question, treated_device
     low, high = question.margin, question.margin + 2 * scale.width
     if not is_seen(high):
         return None
-    for _ in range(BISECTIONS):
+    for _ in range(HALVINGS):
         middle = (low + high) / 2
         low, high = (low, middle) if is_seen(middle) else (middle, high)
     return high
