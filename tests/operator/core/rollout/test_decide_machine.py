@@ -6,7 +6,7 @@ from math import inf, nan
 
 from hypothesis import HealthCheck, settings
 from hypothesis import strategies as st
-from hypothesis.stateful import RuleBasedStateMachine, invariant, rule
+from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, rule
 
 from dram_agent.document import ChannelDocument
 from dram_operator.api.rollout_reasons import RolloutReason
@@ -26,6 +26,8 @@ PLANS = (
     ({"cohort": {"deviceIds": [f"{5:032x}"]}, "bakeSeconds": 60}, step("100%", 60)),
     (step("100%", 0),),
 )
+TICKS = st.integers(0, 20)
+"""Half minutes that go by after something happened."""
 NIGHT = [{"schedule": "0 3 * * *", "durationSeconds": 600}]
 
 
@@ -122,45 +124,57 @@ class Stories(RuleBasedStateMachine):
         self.attempt = self.world.status.attempt
         self.going_back_since: datetime | None = None
 
-    @rule(ticks=st.integers(1, 12))
-    def time_passes(self, ticks: int) -> None:
-        for _ in range(ticks):
-            self.world.run(30)
-            self._watch_the_rollback()
-
-    @rule(kind=st.sampled_from(KINDS))
-    def telemetry_says(self, kind: str) -> None:
-        self.world.kind = kind
-
-    @rule()
-    def telemetry_is_good_again(self) -> None:
-        self.world.kind, self.world.telemetry, self.world.knows_devices = "good", True, True
-
-    @rule(telemetry=st.booleans(), knows_devices=st.booleans())
-    def servers_come_and_go(self, telemetry: bool, knows_devices: bool) -> None:
-        self.world.telemetry, self.world.knows_devices = telemetry, knows_devices
-
-    @rule(problem=st.sampled_from(["", "no answer"]))
-    def the_repository_comes_and_goes(self, problem: str) -> None:
-        self.world.repository_problem = problem
-
-    @rule(number=st.integers(0, FLEET - 1), away=st.booleans())
-    def a_device_comes_and_goes(self, number: int, away: bool) -> None:
-        self.world.agents[number].away = away
-
-    @rule(number=st.integers(0, FLEET - 1), refuses=st.sampled_from([(), (NEW,), (THIRD,), (OLD,)]))
-    def a_device_refuses(self, number: int, refuses: tuple[str, ...]) -> None:
-        self.world.agents[number].refuses = frozenset(refuses)
-
-    @rule(wanted=st.sampled_from([NEW, THIRD, OLD]))
-    def the_artifact_changes(self, wanted: str) -> None:
-        self.world.wanted = wanted
-
-    @rule(plan=st.sampled_from(PLANS))
-    def the_steps_change(self, plan: tuple[object, ...]) -> None:
+    @initialize(percent=st.sampled_from([100, 10]), plan=st.sampled_from(PLANS))
+    def a_rollout_is_applied(self, percent: int, plan: tuple[object, ...]) -> None:
+        self._edit("spec.rollback.maxPercentPerMinute", percent)
         self._edit("spec.strategy.steps", stepping(*plan).spec["strategy"]["steps"])
 
+    @rule(ticks=TICKS)
+    def time_passes(self, ticks: int) -> None:
+        self._go_on(ticks)
+
+    @rule(ticks=TICKS, kind=st.sampled_from(KINDS))
+    def telemetry_says(self, ticks: int, kind: str) -> None:
+        self.world.kind = kind
+        self._go_on(ticks)
+
+    @rule(ticks=TICKS)
+    def telemetry_is_good_again(self, ticks: int) -> None:
+        self.world.kind, self.world.telemetry, self.world.knows_devices = "good", True, True
+        self._go_on(ticks)
+
+    @rule(ticks=TICKS, telemetry=st.booleans(), knows_devices=st.booleans())
+    def servers_come_and_go(self, ticks: int, telemetry: bool, knows_devices: bool) -> None:
+        self.world.telemetry, self.world.knows_devices = telemetry, knows_devices
+        self._go_on(ticks)
+
+    @rule(ticks=TICKS, problem=st.sampled_from(["", "no answer"]))
+    def the_repository_comes_and_goes(self, ticks: int, problem: str) -> None:
+        self.world.repository_problem = problem
+        self._go_on(ticks)
+
+    @rule(ticks=TICKS, number=st.integers(0, FLEET - 1), away=st.booleans())
+    def a_device_comes_and_goes(self, ticks: int, number: int, away: bool) -> None:
+        self.world.agents[number].away = away
+        self._go_on(ticks)
+
+    @rule(ticks=TICKS, number=st.integers(0, FLEET - 1), refuses=st.sampled_from([(), (NEW,), (THIRD,), (OLD,)]))
+    def a_device_refuses(self, ticks: int, number: int, refuses: tuple[str, ...]) -> None:
+        self.world.agents[number].refuses = frozenset(refuses)
+        self._go_on(ticks)
+
+    @rule(ticks=TICKS, wanted=st.sampled_from([NEW, THIRD, OLD]))
+    def the_artifact_changes(self, ticks: int, wanted: str) -> None:
+        self.world.wanted = wanted
+        self._go_on(ticks)
+
+    @rule(ticks=TICKS, plan=st.sampled_from(PLANS))
+    def the_steps_change(self, ticks: int, plan: tuple[object, ...]) -> None:
+        self._edit("spec.strategy.steps", stepping(*plan).spec["strategy"]["steps"])
+        self._go_on(ticks)
+
     @rule(
+        ticks=TICKS,
         edit=st.sampled_from(
             [
                 ("spec.paused", True),
@@ -175,40 +189,47 @@ class Stories(RuleBasedStateMachine):
                 ("spec.analysis.metrics.0.missingData", "Fail"),
                 ("spec.analysis.metrics.0.missingData", "Pause"),
             ]
-        )
+        ),
     )
-    def the_spec_changes(self, edit: tuple[str, object]) -> None:
+    def the_spec_changes(self, ticks: int, edit: tuple[str, object]) -> None:
         self._edit(*edit)
+        self._go_on(ticks)
 
-    @rule(verb=st.sampled_from(Verb), digest=st.sampled_from([NEW, THIRD, OLD]), index=st.integers(0, 3))
-    def a_person_says(self, verb: Verb, digest: str, index: int) -> None:
+    @rule(ticks=TICKS, verb=st.sampled_from(Verb), digest=st.sampled_from([NEW, THIRD, OLD]), index=st.integers(0, 3))
+    def a_person_says(self, ticks: int, verb: Verb, digest: str, index: int) -> None:
         self.world.command(verb, digest=digest, step_index=index)
+        self._go_on(ticks)
 
-    @rule()
-    def a_person_approves(self) -> None:
+    @rule(ticks=TICKS)
+    def a_person_approves(self, ticks: int) -> None:
         self.world.command(Verb.APPROVE)
+        self._go_on(ticks)
 
-    @rule()
-    def the_operator_dies_after_its_next_write(self) -> None:
+    @rule(ticks=TICKS)
+    def the_operator_dies_after_its_next_write(self, ticks: int) -> None:
         self.world.crash_at = self.world.writes + 2
+        self._go_on(ticks)
 
-    @rule()
-    def status_is_lost(self) -> None:
+    @rule(ticks=TICKS)
+    def status_is_lost(self, ticks: int) -> None:
         # Without a signed document nothing could be known of the channel.
         if self.world.signed is not None:
             self.world.status = EdgeRolloutStatus()
+        self._go_on(ticks)
 
-    @rule()
-    def the_clock_is_set_back(self) -> None:
+    @rule(ticks=TICKS)
+    def the_clock_is_set_back(self, ticks: int) -> None:
         self.world.now -= timedelta(hours=1)
         for agent in self.world.agents:
             agent.last_seen, agent.updating_since = min(agent.last_seen, self.world.now), None
             agent.healthy_since = min(agent.healthy_since, self.world.now)
         self.going_back_since = None
+        self._go_on(ticks)
 
-    @rule(frozen=st.booleans())
-    def the_installation_freezes(self, frozen: bool) -> None:
+    @rule(ticks=TICKS, frozen=st.booleans())
+    def the_installation_freezes(self, ticks: int, frozen: bool) -> None:
         self.world.delivery = Delivery(frozen=frozen)
+        self._go_on(ticks)
 
     @invariant()
     def the_attempt_never_falls(self) -> None:
@@ -258,6 +279,11 @@ class Stories(RuleBasedStateMachine):
         world.run(3600)
         assert world.status.rollback is None or world.status.rollback.completed_at is not None
 
+    def _go_on(self, ticks: int) -> None:
+        for _ in range(ticks):
+            self.world.run(30)
+            self._watch_the_rollback()
+
     def _edit(self, path: str, value: object) -> None:
         self.world.manifest = self.world.manifest.having(path, value)
 
@@ -274,5 +300,5 @@ class Stories(RuleBasedStateMachine):
 
 TestStories = Stories.TestCase
 TestStories.settings = settings(
-    max_examples=20, stateful_step_count=25, deadline=None, suppress_health_check=list(HealthCheck)
+    max_examples=20, stateful_step_count=20, deadline=None, suppress_health_check=list(HealthCheck)
 )

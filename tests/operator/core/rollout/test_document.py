@@ -111,13 +111,14 @@ def test_a_rollback_takes_the_candidate_from_all_and_denies_it(status: EdgeRollo
 def test_a_slow_rollback_denies_the_candidate_only_when_nobody_is_meant_any_more() -> None:
     document = document_of(rolling_back(10))
     assert document.candidate
-    assert document.denied == (BAD,)
+    assert (document.denied, document.withdrawing) == ((BAD,), True)
+    assert document.salt == salt_of(CHANNEL, SEVENTH)
     assert [cohort.cutoff for cohort in document.cohorts] == ["6666666666666666", "0fffffffffffffff"]
     early = {"ring": "early"}
     assert release_for(document, early, int("6666666666666666", 16)) == document.candidate
     assert release_for(document, early, int("6666666666666667", 16)) == document.stable
     done = document_of(rolling_back(51))
-    assert (done.candidate, done.denied) == (None, (BAD, SEVENTH))
+    assert (done.candidate, done.denied, done.withdrawing) == (None, (BAD, SEVENTH), False)
 
 
 def test_a_rollback_of_another_release_leaves_the_candidate_alone() -> None:
