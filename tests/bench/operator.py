@@ -17,7 +17,7 @@ from urllib.error import URLError
 import psutil
 import yaml
 
-from dram_operator.core.jobs import STAGE_LABEL
+from dram_operator.core.worker_pod import STAGE_LABEL
 from tests.bench.results import Row
 from tests.builders import a_job
 from tests.cluster import audit

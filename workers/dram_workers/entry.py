@@ -1,4 +1,4 @@
-"""A stage from its config to its exit code: `dram worker KIND --config FILE`.
+"""A stage, or a release, from its config to its exit code: `dram worker KIND --config FILE`.
 
 The manifest of an earlier result is looked for before anything heavy is imported. Whatever happens ends in a termination
 message and an exit code that tell the operator what to do next.
@@ -25,6 +25,7 @@ from dram_workers.failures import explain
 from dram_workers.inputs import FetchedInputs, given_inputs
 from dram_workers.message import write_message
 from dram_workers.progress import open_reporter
+from dram_workers.release.contract import RELEASE, ReleaseConfig
 from dram_workers.results import StageMessage, StageResult
 from dram_workers.stages import STAGE_CONFIG, StageConfig, StageKind
 from dram_workers.store.objects import ObjectStore
@@ -33,15 +34,20 @@ from dram_workers.store.stage import find_result, publish_result
 
 logger = logging.getLogger(__name__)
 
+ONE_RELEASE = "Use the operator and the worker image of one release."
+
 
 def main(argv: list[str] | None = None) -> int:
     """Run one stage; returns the exit code of `ExitCode`."""
-    parser = argparse.ArgumentParser(prog="dram worker", description="Run one stage of a distillation.")
-    parser.add_argument("kind", choices=[str(kind) for kind in StageKind], help="the kind of stage")
+    parser = argparse.ArgumentParser(prog="dram worker", description="Run one stage of a distillation, or a release.")
+    parser.add_argument("kind", choices=[*map(str, StageKind), RELEASE], help="the kind of stage")
     parser.add_argument("--config", required=True, type=Path, help="file with the stage's config as JSON")
     arguments = parser.parse_args(argv)
     logging.basicConfig(level=logging.INFO, format="%(asctime)s %(levelname)s %(name)s %(message)s", stream=sys.stderr)
-    message, code = perform(StageKind(arguments.kind), arguments.config)
+    if arguments.kind == RELEASE:
+        message, code = perform_release(arguments.config)
+    else:
+        message, code = perform(StageKind(arguments.kind), arguments.config)
     logger.info("%s: %s %s", arguments.kind, message.reason, message.message)
     write_message(message)
     return int(code)
@@ -49,8 +55,17 @@ def main(argv: list[str] | None = None) -> int:
 
 def perform(kind: StageKind, config_file: Path) -> tuple[StageMessage, ExitCode]:
     """Run the stage and put its end into words, whatever it is."""
+    return _ended(kind, lambda: _stage(_read(kind, config_file)))
+
+
+def perform_release(config_file: Path) -> tuple[StageMessage, ExitCode]:
+    """Carry an artifact into the release repository, and put its end into words."""
+    return _ended(RELEASE, lambda: _release(config_file))
+
+
+def _ended(kind: str, work: Callable[[], StageMessage]) -> tuple[StageMessage, ExitCode]:
     try:
-        end = _stage(_read(kind, config_file))
+        end = work()
     except StageError as error:
         return _failure(error), error.exit_code
     except (Exception, KeyboardInterrupt) as error:
@@ -59,6 +74,16 @@ def perform(kind: StageKind, config_file: Path) -> tuple[StageMessage, ExitCode]
         known = explain(error)
         return _failure(known), known.exit_code
     return end, ExitCode.DONE
+
+
+def _release(config_file: Path) -> StageMessage:
+    from dram_workers.release.upload import release
+
+    try:
+        config = ReleaseConfig.model_validate_json(config_file.read_bytes())
+    except (ValidationError, OSError) as error:
+        raise BadInput(WorkerReason.CONFIG_INVALID, f"{config_file}: {error}", remedy=ONE_RELEASE) from error
+    return release(config, _stop_on_signals())
 
 
 def _stage(config: StageConfig) -> StageMessage:
@@ -101,13 +126,14 @@ def stage_module(kind: StageKind) -> ModuleType:
 
 
 def _read(kind: StageKind, config_file: Path) -> StageConfig:
-    remedy = "Use the operator and the worker image of one release."
     try:
         config = STAGE_CONFIG.validate_json(config_file.read_bytes())
     except (ValidationError, OSError) as error:
-        raise BadInput(WorkerReason.CONFIG_INVALID, f"{config_file}: {error}", remedy=remedy) from error
+        raise BadInput(WorkerReason.CONFIG_INVALID, f"{config_file}: {error}", remedy=ONE_RELEASE) from error
     if config.kind is not kind:
-        raise BadInput(WorkerReason.CONFIG_INVALID, f"{config_file} is for {config.kind}, not {kind}", remedy=remedy)
+        raise BadInput(
+            WorkerReason.CONFIG_INVALID, f"{config_file} is for {config.kind}, not {kind}", remedy=ONE_RELEASE
+        )
     return config
 
 

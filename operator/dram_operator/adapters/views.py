@@ -4,8 +4,8 @@ from collections.abc import Iterable, Mapping
 from datetime import datetime
 
 from dram_operator.adapters.resources import Object
-from dram_operator.core.jobs import ATTEMPT_LABEL, CONTAINER, RUN_LABEL, STAGE_LABEL
 from dram_operator.core.observed import AttemptView, PodView
+from dram_operator.core.worker_pod import ATTEMPT_LABEL, CONTAINER, RUN_LABEL, STAGE_LABEL
 
 INDEX_ANNOTATION = "batch.kubernetes.io/job-completion-index"
 

@@ -1,6 +1,6 @@
 """Cross-field rules of an EdgeRollout, once, as CEL: the API server runs them at apply, `dram validate` the same texts."""
 
-from dram_operator.api.rule import LABEL, LABEL_VALUE, S3, Rule, signed_quantity
+from dram_operator.api.rule import LABEL, LABEL_VALUE, S3, Rule, bucket_access, signed_quantity
 
 _PERCENT = "^(100([.]0{1,4})?|[0-9]{1,2}([.][0-9]{1,4})?)%$"
 _NONE = "^0{1,2}([.]0{1,4})?%$"
@@ -47,6 +47,13 @@ _ARTIFACT = (
     _label("spec.artifact.jobRef.name", "a DistillationJob"),
     _label("spec.artifact.jobRef.variant", "a variant"),
     *_object_uri("spec.artifact.uri", "s3://bucket/prefix"),
+    Rule(
+        "spec.artifact",
+        "!has(self.storage) || has(self.uri)",
+        "storage says how the bucket of uri is reached, and a jobRef takes its job's storage: remove it, or set uri and sha256",
+        ".storage",
+    ),
+    *bucket_access("spec.artifact.storage"),
 )
 
 _STEPS = (

@@ -5,6 +5,7 @@ from typing import Annotated, Literal
 from pydantic import Field
 
 from dram_operator.api.rollout_analysis import Analysis
+from dram_operator.api.teacher import SecretRef, Uri
 from dram_workers.model import Model
 
 LabelText = Annotated[str, Field(max_length=63)]
@@ -26,15 +27,51 @@ class JobRef(Model):
     """Name of one of its exports that passed its gates."""
 
 
+class ArtifactStorage(Model):
+    """How the bucket of spec.artifact.uri is reached, as spec.storage of a DistillationJob says it."""
+
+    secret_ref: SecretRef | None = None
+    """Secret with AWS_ACCESS_KEY_ID and AWS_SECRET_ACCESS_KEY (and AWS_SESSION_TOKEN); absent where the service account
+    has the rights."""
+    service_account_name: Annotated[str, Field(min_length=1, max_length=253)] | None = None
+    """Service account of the release pod, for storage rights bound to it."""
+    endpoint: Uri | None = None
+    """URL of an S3-compatible server; absent means AWS."""
+    region: Annotated[str, Field(min_length=1, max_length=63)] | None = None
+    """Region of the bucket."""
+    path_style: bool = False
+    """Address the bucket in the path, as most self-hosted servers need."""
+    ca_bundle: Annotated[str, Field(max_length=65_536)] | None = None
+    """PEM certificates to trust for the endpoint."""
+
+
 class ArtifactSource(Model):
+    """Which artifact: what is remembered of spec.artifact. How its bucket is reached says nothing of what it is."""
+
+    job_ref: JobRef | None = None
+    """The variant of a DistillationJob."""
+    uri: Uri | None = None
+    """Folder of the artifact."""
+    sha256: Sha256 | None = None
+    """SHA-256 of its manifest."""
+
+
+class ArtifactSpec(Model):
     """What the channel should run. Set jobRef, or uri with sha256."""
 
     job_ref: JobRef | None = None
-    """Take it from a DistillationJob. Its digest is resolved once and recorded; then the job may go."""
-    uri: Annotated[str, Field(min_length=1, max_length=256)] | None = None
+    """Take it from a DistillationJob. Its digest is resolved once and recorded; after the upload the job may go."""
+    uri: Uri | None = None
     """Folder of the artifact, s3://bucket/prefix, with its manifest.json."""
     sha256: Sha256 | None = None
     """SHA-256 of that manifest."""
+    storage: ArtifactStorage | None = None
+    """How the bucket of uri is reached; absent takes the installation's storage. A jobRef takes its job's storage."""
+
+    @property
+    def source(self) -> ArtifactSource:
+        """The artifact itself, without the way to it: what status records, and what it is compared with."""
+        return ArtifactSource(job_ref=self.job_ref, uri=self.uri, sha256=self.sha256)
 
 
 class DeviceSelector(Model):
@@ -133,7 +170,7 @@ class Rollback(Model):
 class EdgeRolloutSpec(Model):
     """What a channel of devices should run, and how it gets there."""
 
-    artifact: ArtifactSource
+    artifact: ArtifactSpec
     """What to run. Changing it starts an attempt to roll it out."""
     strategy: Strategy
     """How it reaches the devices."""

@@ -69,6 +69,17 @@ class ReleaseStatus(Model):
     """When it became what it is here."""
 
 
+class ArtifactStatus(Model):
+    """What spec.artifact is: resolved once, so that it stays the same whatever becomes of where it came from."""
+
+    source: ArtifactSource
+    """spec.artifact as it was then."""
+    name: Name
+    """For people: job/variant, or the start of the digest."""
+    digest: Digest
+    """SHA-256 of the artifact's manifest."""
+
+
 class StepState(StrEnum):
     """Where a step stands."""
 
@@ -284,6 +295,8 @@ class EdgeRolloutStatus(Model):
     """Conditions by type."""
     attempt: Total = 0
     """Number of the attempt; a new candidate and every retry count it up."""
+    artifact: ArtifactStatus | None = None
+    """What spec.artifact was resolved to."""
     stable: ReleaseStatus | None = None
     """What devices run outside of an attempt; absent means no local model."""
     previous: ReleaseStatus | None = None

@@ -144,3 +144,33 @@ def owned(key: str, instead: str) -> Rule:
     """A DeepSpeed key that Dram sets."""
     path = "spec.training.deepspeed.config"
     return Rule(path, f"!has(self.{key})", f"`{key}` is set by Dram: remove it and use {instead}", f".{key}")
+
+
+def bucket_access(path: str) -> tuple[Rule, ...]:
+    """How a bucket is reached: credentials, endpoint and certificates."""
+    return (
+        Rule(
+            path,
+            "!(has(self.secretRef) && has(self.serviceAccountName))",
+            "credentials come from one place: set secretRef, or a serviceAccountName with the rights, not both",
+            ".serviceAccountName",
+        ),
+        object_name(f"{path}.secretRef.name", "Secret"),
+        object_name(f"{path}.serviceAccountName", "ServiceAccount"),
+        Rule(
+            f"{path}.endpoint",
+            "self.matches('^https?://[^/ ]+/?$')",
+            "'{self}' is not the URL of an S3 server: write http(s)://host:port, without a path",
+        ),
+        Rule(
+            f"{path}.caBundle",
+            "self.contains('-----BEGIN CERTIFICATE-----')",
+            "there is no PEM certificate in it: paste the whole block from -----BEGIN CERTIFICATE----- on",
+        ),
+        Rule(
+            path,
+            "!has(self.caBundle) || (has(self.endpoint) && self.endpoint.startsWith('https://'))",
+            "certificates are used for an https:// endpoint only: set endpoint to one, or remove caBundle",
+            ".caBundle",
+        ),
+    )

@@ -9,6 +9,7 @@ from dram_operator.api.rule import (
     LABEL,
     S3,
     Rule,
+    bucket_access,
     constant,
     data_uri,
     keys,
@@ -235,30 +236,7 @@ _PROOF = (
 
 _STORAGE = (
     *uri("spec.storage.uri", "s3://bucket/prefix", f"{S3}(/.*)?"),
-    Rule(
-        "spec.storage",
-        "!(has(self.secretRef) && has(self.serviceAccountName))",
-        "credentials come from one place: set secretRef, or a serviceAccountName with the rights, not both",
-        ".serviceAccountName",
-    ),
-    object_name("spec.storage.secretRef.name", "Secret"),
-    object_name("spec.storage.serviceAccountName", "ServiceAccount"),
-    Rule(
-        "spec.storage.endpoint",
-        "self.matches('^https?://[^/ ]+/?$')",
-        "'{self}' is not the URL of an S3 server: write http(s)://host:port, without a path",
-    ),
-    Rule(
-        "spec.storage.caBundle",
-        "self.contains('-----BEGIN CERTIFICATE-----')",
-        "there is no PEM certificate in it: paste the whole block from -----BEGIN CERTIFICATE----- on",
-    ),
-    Rule(
-        "spec.storage",
-        "!has(self.caBundle) || (has(self.endpoint) && self.endpoint.startsWith('https://'))",
-        "certificates are used for an https:// endpoint only: set endpoint to one, or remove caBundle",
-        ".caBundle",
-    ),
+    *bucket_access("spec.storage"),
 )
 
 _PODS = (

@@ -52,7 +52,7 @@ def absorb(stage: StageStatus, planned: PlannedStage, view: AttemptView, now: da
     if view.succeeded:
         return _absorb_success(stage, planned, view, now, retries)
     if view.failed:
-        return failed(stage, classify(view, planned), now, retries)
+        return failed(stage, classify(view, memory_field(planned.kind)), now, retries)
     reason, message = waiting(view)
     if (reason, message) == (stage.reason, stage.message):
         return stage
@@ -78,8 +78,11 @@ def _absorb_success(
     return failed(stage, failure, now, retries)
 
 
-def classify(view: AttemptView, planned: PlannedStage) -> Failure:
-    """The first pod that ended badly decides: its peers usually die because of it."""
+def classify(view: AttemptView, memory_field: str) -> Failure:
+    """The first pod that ended badly decides: its peers usually die because of it.
+
+    `memory_field` is what the reader should raise when it hit its memory limit.
+    """
     ended = [pod for pod in view.pods if pod.exit_code not in (None, 0) or pod.phase == "Failed"]
     if any(pod.disrupted or pod.reason in FREE_REASONS for pod in ended):
         return Failure(Reason.POD_DISRUPTED, "a pod was preempted, evicted or lost with its node", free=True)
@@ -89,7 +92,7 @@ def classify(view: AttemptView, planned: PlannedStage) -> Failure:
     if not blamed:
         return Failure(WorkerReason.INTERRUPTED, "the pods were told to stop, and saved what could be saved", free=True)
     first = min(blamed, key=lambda pod: (pod.finished_at or view.created_at, pod.index or 0))
-    return _classify_pod(first, planned)
+    return _classify_pod(first, memory_field)
 
 
 def _is_bystander(pod: PodView) -> bool:
@@ -98,11 +101,10 @@ def _is_bystander(pod: PodView) -> bool:
     return pod.exit_code == ExitCode.TERMINATED or (message is not None and message.reason == WorkerReason.INTERRUPTED)
 
 
-def _classify_pod(pod: PodView, planned: PlannedStage) -> Failure:
+def _classify_pod(pod: PodView, memory_field: str) -> Failure:
     message = read_message(pod.message)
     if pod.reason == "OOMKilled" or (message and message.reason == WorkerReason.OUT_OF_MEMORY):
-        field = f"spec.podTemplate.resources.{resources_key(planned.kind)}.limits.memory"
-        return Failure(Reason.OUT_OF_MEMORY, f"{pod.name} hit its memory limit: raise {field}", final=True)
+        return Failure(Reason.OUT_OF_MEMORY, f"{pod.name} hit its memory limit: raise {memory_field}", final=True)
     if message:
         final = pod.exit_code in FINAL_EXIT_CODES
         return Failure(message.reason, sentence(message), final=final)
@@ -120,6 +122,11 @@ def resources_key(kind: StageKind) -> str:
         return StageKind.SYNTHESIZE.value
     sized = (StageKind.TRAIN, StageKind.SYNTHESIZE, StageKind.EVALUATE, StageKind.BENCH)
     return kind.value if kind in sized else "default"
+
+
+def memory_field(kind: StageKind) -> str:
+    """The field that limits the memory of this kind of stage."""
+    return f"spec.podTemplate.resources.{resources_key(kind)}.limits.memory"
 
 
 def sentence(message: StageMessage) -> str:
@@ -146,40 +153,51 @@ def failed(stage: StageStatus, failure: Failure, now: datetime, retries: int) ->
     return stage.model_copy(update=update | {"retry_at": stamp(now + timedelta(seconds=backoff))})
 
 
-def waiting(view: AttemptView) -> tuple[str, str | None]:
+@dataclass(frozen=True)
+class Remedies:
+    """What the reader can do where an attempt's pods do not start."""
+
+    quota: str = "raise the quota or lower spec.podTemplate.resources"
+    image: str = "check spec.podTemplate.image and the pull secrets"
+    container: str = "create what spec.storage.secretRef or spec.podTemplate.envFromSecrets names"
+    nodes: str = "lower spec.podTemplate.resources or add nodes"
+
+
+OF_STAGE = Remedies()
+
+
+def waiting(view: AttemptView, remedies: Remedies = OF_STAGE) -> tuple[str, str | None]:
     """Why an unfinished attempt does not work yet, as reason and message; Running when it does."""
-    found = _held_back(view) or _cannot_start(view) or _not_placed(view)
+    found = _held_back(view, remedies) or _cannot_start(view, remedies) or _not_placed(view, remedies)
     return (found[0], found[1][:LONGEST_MESSAGE]) if found else (Reason.RUNNING, None)
 
 
-def _held_back(view: AttemptView) -> tuple[str, str] | None:
+def _held_back(view: AttemptView, remedies: Remedies) -> tuple[str, str] | None:
     if view.suspended:
         return Reason.QUEUED, "Kueue has not admitted the pods yet"
     if view.refusal:
-        remedy = "raise the quota or lower spec.podTemplate.resources"
-        return Reason.QUOTA_EXCEEDED, f"the namespace refuses the pods: {view.refusal}; {remedy}"
+        return Reason.QUOTA_EXCEEDED, f"the namespace refuses the pods: {view.refusal}; {remedies.quota}"
     return None
 
 
-def _cannot_start(view: AttemptView) -> tuple[str, str] | None:
+def _cannot_start(view: AttemptView, remedies: Remedies) -> tuple[str, str] | None:
     for pod in view.pods:
         said = f"{pod.name}: {pod.waiting_message or pod.waiting_reason}"
         if pod.waiting_reason in PULL_REASONS:
-            return Reason.IMAGE_PULL_FAILED, f"{said}; check spec.podTemplate.image and the pull secrets"
+            return Reason.IMAGE_PULL_FAILED, f"{said}; {remedies.image}"
         if pod.waiting_reason in CONFIG_REASONS:
-            remedy = "create what spec.storage.secretRef or spec.podTemplate.envFromSecrets names"
-            return Reason.CONTAINER_CONFIG_FAILED, f"{said}; {remedy}"
+            return Reason.CONTAINER_CONFIG_FAILED, f"{said}; {remedies.container}"
     return None
 
 
-def _not_placed(view: AttemptView) -> tuple[str, str] | None:
+def _not_placed(view: AttemptView, remedies: Remedies) -> tuple[str, str] | None:
     stuck = [pod for pod in view.pods if pod.unschedulable]
     if not stuck:
         return None
     if any(pod.started for pod in view.pods):
         placed = len(view.pods) - len(stuck)
         return Reason.GANG_INCOMPLETE, f"{placed} of {len(view.pods)} pods are placed: {stuck[0].unschedulable}"
-    return Reason.UNSCHEDULABLE, f"{stuck[0].unschedulable}; lower spec.podTemplate.resources or add nodes"
+    return Reason.UNSCHEDULABLE, f"{stuck[0].unschedulable}; {remedies.nodes}"
 
 
 def pods(node: PlannedStage) -> int:

@@ -5,40 +5,39 @@ is no moment at which a Job exists without its config, and nothing else to clean
 """
 
 import hashlib
-from typing import Any
 
-from dram_operator.api.distillation_job import GROUP, KIND, VERSION, DistillationJob
+from dram_operator.api.distillation_job import GROUP, KIND, DistillationJob
 from dram_operator.api.pods import PodTemplate, Resources
 from dram_operator.api.spec import Storage
 from dram_operator.api.status import PlannedStage
-from dram_operator.core import configs
+from dram_operator.core import configs, worker_pod
 from dram_operator.core.attempts import resources_key
 from dram_operator.core.installation import Installation
 from dram_operator.core.observed import Attempt
-from dram_workers.model import Model
+from dram_operator.core.worker_pod import (
+    ATTEMPT_LABEL,
+    CONFIG_ANNOTATION,
+    DEFAULT_GRACE_SECONDS,
+    KIND_LABEL,
+    RUN_LABEL,
+    STAGE_LABEL,
+    STORAGE_CA_ANNOTATION,
+    Manifest,
+    plain,
+    secret_env,
+)
 from dram_workers.stages import STAGE_CONFIG, StageKind
 
 JOB_LABEL = f"{GROUP}/job"
-STAGE_LABEL = f"{GROUP}/stage"
-KIND_LABEL = f"{GROUP}/kind"
-ATTEMPT_LABEL = f"{GROUP}/attempt"
-RUN_LABEL = f"{GROUP}/run"
-CONFIG_ANNOTATION = f"{GROUP}/stage-config"
-STORAGE_CA_ANNOTATION = f"{GROUP}/storage-ca"
 PROGRESS_CA_ANNOTATION = f"{GROUP}/progress-ca"
 QUEUE_LABEL = "kueue.x-k8s.io/queue-name"
 
-CONTAINER = "worker"
 ENDPOINT_KEY = "OPENAI_API_KEY"
 """Key of the Secret of spec.teacher.endpoint, and the variable that the worker reads."""
 PROGRESS_AUDIENCE = "dram-progress"
-USER_ID = 65532
 GRACE_SECONDS: dict[StageKind, int] = {StageKind.TRAIN: 120}
 """Time to save a checkpoint after SIGTERM."""
-DEFAULT_GRACE_SECONDS = 15
 LONGEST_NAME = 63
-
-Manifest = dict[str, Any]
 
 
 def attempt_name(job: str, stage_id: str, number: int) -> str:
@@ -69,29 +68,13 @@ def children(job: DistillationJob, attempt: Attempt, installation: Installation)
 
 
 def _labels(job: DistillationJob, attempt: Attempt) -> dict[str, str]:
-    return {
-        "app.kubernetes.io/name": "dram",
-        "app.kubernetes.io/component": "worker",
-        "app.kubernetes.io/managed-by": "dram-operator",
+    return worker_pod.COMMON_LABELS | {
         JOB_LABEL: job.metadata.name,
         STAGE_LABEL: attempt.stage,
         KIND_LABEL: attempt.config.kind.value,
         ATTEMPT_LABEL: str(attempt.attempt),
         RUN_LABEL: str(attempt.run),
     }
-
-
-def _owner(job: DistillationJob) -> list[Manifest]:
-    return [
-        {
-            "apiVersion": f"{GROUP}/{VERSION}",
-            "kind": KIND,
-            "name": job.metadata.name,
-            "uid": job.metadata.uid,
-            "controller": True,
-            "blockOwnerDeletion": True,
-        }
-    ]
 
 
 def _service(job: DistillationJob) -> Manifest:
@@ -103,7 +86,7 @@ def _service(job: DistillationJob) -> Manifest:
             "name": service_name(job.metadata.name),
             "namespace": job.metadata.namespace,
             "labels": dict(selector),
-            "ownerReferences": _owner(job),
+            "ownerReferences": worker_pod.owner(KIND, job.metadata),
         },
         "spec": {
             "clusterIP": "None",
@@ -127,7 +110,7 @@ def _job(job: DistillationJob, attempt: Attempt, installation: Installation) -> 
             "name": attempt.name,
             "namespace": job.metadata.namespace,
             "labels": labels | queue,
-            "ownerReferences": _owner(job),
+            "ownerReferences": worker_pod.owner(KIND, job.metadata),
         },
         "spec": {
             "completions": attempt.workers,
@@ -165,24 +148,8 @@ def _pod(job: DistillationJob, attempt: Attempt, installation: Installation) -> 
     gang = {"subdomain": service_name(job.metadata.name)} if kind is StageKind.TRAIN else {}
     return {
         **gang,
-        "restartPolicy": "Never",
-        "terminationGracePeriodSeconds": GRACE_SECONDS.get(kind, DEFAULT_GRACE_SECONDS),
-        "automountServiceAccountToken": False,
-        "enableServiceLinks": False,
-        "securityContext": {
-            "runAsNonRoot": True,
-            "runAsUser": USER_ID,
-            "runAsGroup": USER_ID,
-            "fsGroup": USER_ID,
-            "seccompProfile": {"type": "RuntimeDefault"},
-        },
+        **worker_pod.pod_settings(storage, installation, GRACE_SECONDS.get(kind, DEFAULT_GRACE_SECONDS)),
         **_placement(pods),
-        **({"serviceAccountName": storage.service_account_name} if storage and storage.service_account_name else {}),
-        **(
-            {"imagePullSecrets": [{"name": name} for name in installation.image_pull_secrets]}
-            if installation.image_pull_secrets
-            else {}
-        ),
         "containers": [_container(job, attempt, installation)],
         "volumes": _volumes(job, attempt, installation),
     }
@@ -191,7 +158,7 @@ def _pod(job: DistillationJob, attempt: Attempt, installation: Installation) -> 
 def _placement(pods: PodTemplate) -> Manifest:
     placement = {
         "nodeSelector": dict(pods.node_selector),
-        "tolerations": [_plain(toleration) for toleration in pods.tolerations],
+        "tolerations": [plain(toleration) for toleration in pods.tolerations],
         "affinity": pods.affinity,
         "priorityClassName": pods.priority_class_name,
         "runtimeClassName": pods.runtime_class_name,
@@ -203,35 +170,20 @@ def _container(job: DistillationJob, attempt: Attempt, installation: Installatio
     pods, kind = job.spec.pod_template, attempt.config.kind
     plan = job.status.plan
     sized: Resources | None = getattr(pods.resources, resources_key(kind)) or pods.resources.default
+    image = (plan.image if plan else "") or pods.image or installation.image
     return {
-        "name": CONTAINER,
-        "image": (plan.image if plan else "") or pods.image or installation.image,
-        "imagePullPolicy": installation.image_pull_policy,
-        "command": ["dram", "worker", kind.value, "--config", f"{configs.CONFIG_FOLDER}/config.json"],
+        **worker_pod.container(kind.value, image, sized or installation.default_resources, installation),
         "env": _environment(job, attempt, installation),
-        "resources": _plain(sized or installation.default_resources),
-        "terminationMessagePolicy": "File",
-        "securityContext": {
-            "allowPrivilegeEscalation": False,
-            "readOnlyRootFilesystem": True,
-            "capabilities": {"drop": ["ALL"]},
-        },
         "volumeMounts": _mounts(job, attempt, installation),
     }
 
 
 def _environment(job: DistillationJob, attempt: Attempt, installation: Installation) -> list[Manifest]:
-    storage = configs.storage_of(job, installation)
-    plain = {"HOME": installation.scratch, "TMPDIR": installation.scratch, "OMP_WAIT_POLICY": "PASSIVE"}
-    env: list[Manifest] = [{"name": name, "value": value} for name, value in plain.items()]
-    if storage and storage.secret_ref:
-        secret = storage.secret_ref.name
-        env += [_secret_env(key, secret, key) for key in ("AWS_ACCESS_KEY_ID", "AWS_SECRET_ACCESS_KEY")]
-        env.append(_secret_env("AWS_SESSION_TOKEN", secret, "AWS_SESSION_TOKEN", optional=True))
+    env = worker_pod.environment(configs.storage_of(job, installation), installation)
     endpoint = job.spec.teacher.endpoint
     if endpoint and endpoint.secret_ref and _asks_endpoint(attempt):
-        env.append(_secret_env(ENDPOINT_KEY, endpoint.secret_ref.name, ENDPOINT_KEY))
-    return env + [_secret_env(e.name, e.secret_name, e.key) for e in job.spec.pod_template.env_from_secrets]
+        env.append(secret_env(ENDPOINT_KEY, endpoint.secret_ref.name, ENDPOINT_KEY))
+    return env + [secret_env(e.name, e.secret_name, e.key) for e in job.spec.pod_template.env_from_secrets]
 
 
 def _asks_endpoint(attempt: Attempt) -> bool:
@@ -239,19 +191,9 @@ def _asks_endpoint(attempt: Attempt) -> bool:
     return getattr(attempt.config.identity, "endpoint", None) is not None
 
 
-def _secret_env(name: str, secret: str, key: str, *, optional: bool = False) -> Manifest:
-    return {"name": name, "valueFrom": {"secretKeyRef": {"name": secret, "key": key, "optional": optional}}}
-
-
 def _volumes(job: DistillationJob, attempt: Attempt, installation: Installation) -> list[Manifest]:
     files = {"config.json": CONFIG_ANNOTATION} | _authorities(configs.storage_of(job, installation), installation)
-    items = [
-        {"path": path, "fieldRef": {"fieldPath": f"metadata.annotations['{name}']"}} for path, name in files.items()
-    ]
-    volumes: list[Manifest] = [
-        {"name": "config", "downwardAPI": {"items": items}},
-        {"name": "scratch", "emptyDir": {}},
-    ]
+    volumes = worker_pod.volumes(files)
     if attempt.config.kind is StageKind.TRAIN:
         # Ranks on one node share tensors through it; the default of 64 MiB is too small.
         volumes.append({"name": "shm", "emptyDir": {"medium": "Memory"}})
@@ -268,17 +210,14 @@ def _authorities(storage: Storage | None, installation: Installation) -> dict[st
     """CA files by file name, where there are any."""
     files = {}
     if storage and storage.ca_bundle:
-        files[configs.STORAGE_CA_FILE.rsplit("/", 1)[1]] = STORAGE_CA_ANNOTATION
+        files[worker_pod.file_name(configs.STORAGE_CA_FILE)] = STORAGE_CA_ANNOTATION
     if installation.progress_ca:
-        files[configs.PROGRESS_CA_FILE.rsplit("/", 1)[1]] = PROGRESS_CA_ANNOTATION
+        files[worker_pod.file_name(configs.PROGRESS_CA_FILE)] = PROGRESS_CA_ANNOTATION
     return files
 
 
 def _mounts(job: DistillationJob, attempt: Attempt, installation: Installation) -> list[Manifest]:
-    mounts: list[Manifest] = [
-        {"name": "config", "mountPath": configs.CONFIG_FOLDER, "readOnly": True},
-        {"name": "scratch", "mountPath": installation.scratch},
-    ]
+    mounts = worker_pod.mounts(installation)
     if installation.progress_url:
         mounts.append({"name": "token", "mountPath": configs.TOKEN_FILE.rsplit("/", 1)[0], "readOnly": True})
     if attempt.config.kind is StageKind.TRAIN:
@@ -291,7 +230,3 @@ def _mounts(job: DistillationJob, attempt: Attempt, installation: Installation) 
 
 def _claim_volume(claim: str) -> str:
     return f"pvc-{claim}"[:LONGEST_NAME]
-
-
-def _plain(model: Model) -> Manifest:
-    return model.model_dump(mode="json", exclude_none=True)

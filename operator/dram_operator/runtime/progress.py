@@ -8,9 +8,10 @@ from pydantic import ValidationError
 
 from dram_operator.adapters.resources import PODS, Object
 from dram_operator.adapters.views import owner_uid
-from dram_operator.core.jobs import ATTEMPT_LABEL, JOB_LABEL, STAGE_LABEL
+from dram_operator.core.jobs import JOB_LABEL
 from dram_operator.core.progress import WRITE_EVERY_SECONDS
 from dram_operator.core.times import parse_time
+from dram_operator.core.worker_pod import ATTEMPT_LABEL, STAGE_LABEL
 from dram_operator.errors import OperatorError
 from dram_operator.runtime.board import ProgressBoard
 from dram_operator.runtime.cache import Cache, Key

@@ -52,9 +52,8 @@ class Sight:
         """The job's attempts, and the seconds after which to look again."""
         views, waits = [], []
         for child in snapshot.jobs:
-            pods = snapshot.pods[child["metadata"]["uid"]]
-            refusal, wait = await self._refusal(key, child) if _lacks_pods(child, pods) else (None, None)
-            views.append(attempt_view(child, pods, refusal))
+            view, wait = await self.attempt(child, snapshot.pods[child["metadata"]["uid"]])
+            views.append(view)
             waits.append(wait)
         known = {view.name for view in views}
         for name, refused in self._refusals.get(key, {}).items():
@@ -63,6 +62,12 @@ class Sight:
                 views.append(_refused_view(refused, job))
                 waits.append(wait)
         return tuple(views), min((wait for wait in waits if wait is not None), default=None)
+
+    async def attempt(self, child: Object, pods: tuple[Object, ...]) -> tuple[AttemptView, float | None]:
+        """One Job with its pods, and the seconds after which to look again."""
+        namespace = child["metadata"]["namespace"]
+        refusal, wait = await self._refusal(namespace, child) if _lacks_pods(child, pods) else (None, None)
+        return attempt_view(child, pods, refusal), wait
 
     def refused(self, key: Key, attempt: Attempt, message: str) -> None:
         """The API server refused the attempt's Job itself."""
@@ -75,12 +80,12 @@ class Sight:
         if name is None or not self._refusals.get(key, True):
             self._refusals.pop(key, None)
 
-    async def _refusal(self, key: Key, child: Object) -> tuple[str | None, float]:
+    async def _refusal(self, namespace: str, child: Object) -> tuple[str | None, float]:
         """What the Job controller was told when it wanted to create pods, once it had time to try."""
         young = self._left(read_time(child["metadata"]["creationTimestamp"]), PODLESS_SECONDS)
         if young > 0:
             return None, young
-        told = await self._ask(key.namespace)
+        told = await self._ask(namespace)
         return told.messages.get(child["metadata"]["uid"]), max(1.0, self._left(told.asked_at, ASK_AGAIN_SECONDS))
 
     async def _ask(self, namespace: str) -> _Told:

@@ -7,8 +7,9 @@ from datetime import UTC, datetime
 from types import TracebackType
 from typing import Self
 
-from dram_operator.core.jobs import CONFIG_ANNOTATION, CONTAINER, JOB_LABEL, STAGE_LABEL
+from dram_operator.core.jobs import JOB_LABEL
 from dram_operator.core.observed import Attempt
+from dram_operator.core.worker_pod import CONFIG_ANNOTATION, CONTAINER, STAGE_LABEL
 from dram_workers.results import StageMessage
 from dram_workers.stages import STAGE_CONFIG
 from tests.cluster.api import Api, ApiError, Object

@@ -4,6 +4,7 @@ from dram_agent.document import Artifact, Control, Release, Requirements
 from dram_operator.api.rollout_reasons import RolloutCondition, RolloutReason
 from dram_operator.api.rollout_spec import ArtifactSource, JobRef
 from dram_operator.api.rollout_status import (
+    ArtifactStatus,
     AttemptRecord,
     CommandStatus,
     Cutoff,
@@ -57,6 +58,11 @@ A_FULL_STATUS = EdgeRolloutStatus(
         for kind in RolloutCondition
     ),
     attempt=7,
+    artifact=ArtifactStatus(
+        source=ArtifactSource(job_ref=JobRef(name="support-bot-v7", variant="gguf-q4-k-m")),
+        name="support-bot-v7/gguf-q4-k-m",
+        digest=SEVENTH,
+    ),
     stable=a_release_status(6, SIXTH),
     previous=a_release_status(5, FIFTH),
     candidate=a_release_status(7, SEVENTH),

@@ -4,10 +4,18 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 
 from tests.builders import ABSENT, ARollout, a_rollout
+from tests.operator.api.case import CERTIFICATE
 
 ROLLOUT = a_rollout()
 STEPS = "spec.strategy.steps"
 DIGEST = "ab" * 32
+STORAGE = {
+    "secretRef": {"name": "s3-credentials"},
+    "endpoint": "https://s3.example:8333",
+    "region": "eu-1",
+    "pathStyle": True,
+    "caBundle": CERTIFICATE,
+}
 RING = {"matchLabels": {"ring": "early"}}
 
 
@@ -32,7 +40,7 @@ class RefusedRollout:
 def everything() -> ARollout:
     """A rollout that says everything that can be said."""
     return (
-        ROLLOUT.having("spec.artifact", {"uri": "s3://models/support-bot/v7", "sha256": DIGEST})
+        ROLLOUT.having("spec.artifact", {"uri": "s3://models/support-bot/v7", "sha256": DIGEST, "storage": STORAGE})
         .stepping(
             {"cohort": {"deviceIds": ["0f" * 16, "ab" * 8]}, "bakeSeconds": 600},
             {"cohort": {"percent": "1%", "selector": RING}, "bakeSeconds": 3600},
@@ -117,12 +125,50 @@ def _artifacts() -> Iterator[RefusedRollout]:
         rollout = ROLLOUT.having("spec.inventory.uri", uri)
         of_key = wanted.replace("s3://bucket/prefix", "s3://bucket/key")
         yield RefusedRollout(f"the inventory {uri}", rollout, "spec.inventory.uri", of_key)
+    yield from _storage()
     yield RefusedRollout(
         "a digest in capitals",
         ROLLOUT.having(artifact, {"uri": "s3://models/a", "sha256": "AB" * 32}),
         f"{artifact}.sha256",
         "should match '^[0-9a-f]{64}$'",
     )
+
+
+def _storage() -> Iterator[RefusedRollout]:
+    """How the bucket of an artifact is reached."""
+    path = "spec.artifact.storage"
+    of_job = ROLLOUT.having(path, {"secretRef": {"name": "s3-credentials"}})
+    yield RefusedRollout("a storage beside a job", of_job, path, "a jobRef takes its job's storage")
+    for name, storage, field, message in (
+        (
+            "two kinds of credentials for an artifact",
+            {"secretRef": {"name": "s3"}, "serviceAccountName": "dram"},
+            "serviceAccountName",
+            "credentials come from one place",
+        ),
+        ("a secret in capitals", {"secretRef": {"name": "S3"}}, "secretRef.name", "'S3' is not the name of a Secret"),
+        (
+            "a service account in capitals",
+            {"serviceAccountName": "Dram"},
+            "serviceAccountName",
+            "'Dram' is not the name of a ServiceAccount",
+        ),
+        ("an endpoint without scheme", {"endpoint": "s3.example:8333"}, "endpoint", "is not the URL of an S3 server"),
+        (
+            "no certificate in it",
+            {"endpoint": "https://s3.example", "caBundle": "MIIB"},
+            "caBundle",
+            "there is no PEM certificate in it",
+        ),
+        (
+            "certificates without TLS",
+            {"endpoint": "http://s3.example", "caBundle": CERTIFICATE},
+            "caBundle",
+            "certificates are used for an https:// endpoint only",
+        ),
+    ):
+        rollout = ROLLOUT.having("spec.artifact", {"uri": "s3://models/a", "sha256": DIGEST, "storage": storage})
+        yield RefusedRollout(name, rollout, f"{path}.{field}", message)
 
 
 def _steps() -> Iterator[RefusedRollout]:

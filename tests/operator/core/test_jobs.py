@@ -9,7 +9,8 @@ import pytest
 import yaml
 
 from dram_operator.core.installation import Installation
-from dram_operator.core.jobs import CONFIG_ANNOTATION, attempt_name, children
+from dram_operator.core.jobs import attempt_name, children
+from dram_operator.core.worker_pod import CONFIG_ANNOTATION
 from dram_workers.stages import STAGE_CONFIG, StageKind
 from tests.builders import AJob, a_job
 from tests.operator.core.world import INSTALLATION, World

@@ -25,8 +25,17 @@ DELETE_BATCH = 1000
 ABSENT = {"NoSuchKey", "404", "NotFound"}
 LOST = {"PreconditionFailed", "412", "ConditionalRequestConflict"}
 """Another writer was first, or is being first right now."""
+NOT_MODIFIED = {"NotModified", "304"}
 OVERLOADED = (429, 503)
 SERVER_ERROR = 500
+
+
+class Unchanged(Exception):
+    """The object is the one that the caller has."""
+
+
+class TooLarge(Refused):
+    """The object is longer than the caller takes."""
 
 
 @dataclass(frozen=True)
@@ -49,6 +58,15 @@ class Stored:
 
     body: bytes
     etag: str
+
+
+@dataclass(frozen=True)
+class Head:
+    """What the server says of an object."""
+
+    size_bytes: int
+    sha256: str | None = None
+    """Of the body that it took, where the writer asked for it to be checked."""
 
 
 @dataclass(frozen=True)
@@ -86,22 +104,45 @@ class Bucket:
             ),
         )
 
-    def get(self, key: str) -> Stored | None:
-        """Read an object; None when there is none."""
+    def get(self, key: str, *, unless: str | None = None, most_bytes: int | None = None) -> Stored | None:
+        """Read an object; None when there is none.
+
+        Unchanged when it still has the ETag `unless`; TooLarge when it has more than `most_bytes`, which are not read.
+        """
+        asked = {"IfNoneMatch": unless} if unless else {}
         with _errors(self.uri):
             try:
-                answer = self._client.get_object(Bucket=self._name, Key=self._key(key))
+                answer = self._client.get_object(Bucket=self._name, Key=self._key(key), **asked)  # type: ignore[arg-type]
+                if most_bytes is not None and answer["ContentLength"] > most_bytes:
+                    answer["Body"].close()
+                    raise TooLarge(f"{self.uri}/{key} has {answer['ContentLength']} bytes, {most_bytes} are allowed")
             except ClientError as error:
                 if _code(error) in ABSENT:
                     return None
+                if _code(error) in NOT_MODIFIED:
+                    raise Unchanged(key) from error
                 raise
             return Stored(answer["Body"].read(), answer["ETag"])
 
     def size(self, key: str) -> int | None:
         """Bytes of an object; None when there is none."""
+        found = self.head(key)
+        return None if found is None else found.size_bytes
+
+    def holds(self, key: str, size_bytes: int, sha256: str) -> bool:
+        """Whether an object of this size, and of this digest where the server knows it, is there."""
+        found = self.head(key)
+        return found is not None and found.size_bytes == size_bytes and found.sha256 in (None, sha256)
+
+    def head(self, key: str) -> Head | None:
+        """What the server says of an object; None when there is none."""
         with _errors(self.uri):
             try:
-                return self._client.head_object(Bucket=self._name, Key=self._key(key))["ContentLength"]
+                found = self._client.head_object(Bucket=self._name, Key=self._key(key), ChecksumMode="ENABLED")
+                checksum = found.get("ChecksumSHA256")
+                # of an upload in parts it is the digest of their digests
+                whole = checksum if checksum and "-" not in checksum else None
+                return Head(found["ContentLength"], base64.b64decode(whole).hex() if whole else None)
             except ClientError as error:
                 if _code(error) in ABSENT:
                     return None

@@ -5,17 +5,15 @@ key may be in the operator's Secret, in a KMS behind securesystemslib's Signer, 
 """
 
 import hashlib
-import json
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from datetime import datetime
-from pathlib import PurePosixPath
 
-from pydantic import BaseModel, ConfigDict, Field, ValidationError
+from pydantic import ValidationError
 from securesystemslib.signer import Signer
 from tuf.api.metadata import TargetFile, Targets
 
-from dram_operator.adapters.releases.bucket import Bucket
+from dram_operator.adapters.releases.bucket import Bucket, Head
 from dram_operator.adapters.releases.repository import newest_offline, offline_versions
 from dram_operator.adapters.releases.roles import (
     ARTIFACTS,
@@ -29,38 +27,10 @@ from dram_operator.adapters.releases.roles import (
 )
 from dram_operator.adapters.releases.state import Reader
 from dram_operator.errors import Conflict, KeyRetired, Refused
+from dram_workers.release.contract import MANIFEST, ArtifactFile, ArtifactManifest, Upload, is_beside_manifest
 
-MANIFEST = "manifest.json"
-DEEPEST = 2
-"""Components of a file's path below the artifact, as the delegation's patterns have them."""
 TRIES = 10
 GRANT_SECONDS = 3600
-
-
-class _File(BaseModel):
-    model_config = ConfigDict(frozen=True, extra="ignore")
-
-    path: str
-    sha256: str = Field(pattern="^[0-9a-f]{64}$")
-    size: int = Field(ge=0)
-
-
-class _Manifest(BaseModel):
-    """The part of an artifact's manifest that says what belongs to it."""
-
-    model_config = ConfigDict(frozen=True, extra="ignore")
-
-    files: tuple[_File, ...] = Field(min_length=1, max_length=1000)
-
-
-@dataclass(frozen=True)
-class Upload:
-    """One file to upload: a PUT of exactly these bytes."""
-
-    path: str
-    """Relative to the artifact."""
-    url: str
-    headers: dict[str, str]
 
 
 def manifest_path(digest: str) -> str:
@@ -68,19 +38,29 @@ def manifest_path(digest: str) -> str:
     return f"artifacts/{digest}/{MANIFEST}"
 
 
-def grant_uploads(bucket: Bucket, digest: str, manifest: bytes, seconds: int = GRANT_SECONDS) -> list[Upload]:
-    """Where the files of an artifact go, its manifest last; a URL takes nothing but the bytes of its digest.
+def missing_files(bucket: Bucket, digest: str, manifest: bytes) -> list[ArtifactFile]:
+    """What of an artifact is not in the bucket as its manifest names it, the manifest itself last.
 
-    Files that are there already are left out. Refused when the manifest is not the one of the digest.
+    Refused when the manifest is not the one of the digest, or names what cannot be a file beside it.
     """
-    files = [*_files_of(digest, manifest), _File(path=MANIFEST, sha256=digest, size=len(manifest))]
+    files = [*_files_of(digest, manifest), ArtifactFile(path=MANIFEST, sha256=digest, size=len(manifest))]
+    return [file for file in files if not bucket.holds(file_key(digest, file), file.size, file.sha256)]
+
+
+def grant_uploads(
+    bucket: Bucket, digest: str, files: Sequence[ArtifactFile], seconds: int = GRANT_SECONDS
+) -> list[Upload]:
+    """Where files of an artifact go; a URL takes nothing but the bytes of its digest."""
     uploads = []
     for file in files:
-        key = target_key(f"artifacts/{digest}/{file.path}", file.sha256)
-        if bucket.size(key) != file.size:
-            url, headers = bucket.grant_upload(key, file.sha256, seconds)
-            uploads.append(Upload(file.path, url, headers))
+        url, headers = bucket.grant_upload(file_key(digest, file), file.sha256, seconds)
+        uploads.append(Upload(path=file.path, url=url, headers=headers))
     return uploads
+
+
+def file_key(digest: str, file: ArtifactFile) -> str:
+    """The bucket's key of an artifact's file."""
+    return target_key(f"artifacts/{digest}/{file.path}", file.sha256)
 
 
 @dataclass(frozen=True)
@@ -131,27 +111,30 @@ class ReleaseSigner:
         path = manifest_path(digest)
         return {**targets, path: TargetFile(len(stored.body), {"sha256": digest}, path)}
 
-    def _check(self, path: str, file: _File) -> None:
+    def _check(self, path: str, file: ArtifactFile) -> None:
+        """The server's own checksum counts; where it keeps none, the file is read."""
         key, digest, size = target_key(path, file.sha256), hashlib.sha256(), 0
-        if self.bucket.size(key) is None:
+        found = self.bucket.head(key)
+        if found is None:
             raise Refused(f"{path} is not in {self.bucket.uri}")
-        for chunk in self.bucket.chunks(key):
-            digest.update(chunk)
-            size += len(chunk)
-        if (digest.hexdigest(), size) != (file.sha256, file.size):
+        if found.sha256 is None:
+            for chunk in self.bucket.chunks(key):
+                digest.update(chunk)
+                size += len(chunk)
+            found = Head(size, digest.hexdigest())
+        if (found.sha256, found.size_bytes) != (file.sha256, file.size):
             raise Refused(f"{path} in {self.bucket.uri} is not the file that the manifest names")
 
 
-def _files_of(digest: str, body: bytes) -> tuple[_File, ...]:
-    """The files that a manifest names. Refused when it is another manifest, or names what cannot be a file below it."""
+def _files_of(digest: str, body: bytes) -> tuple[ArtifactFile, ...]:
+    """The files that a manifest names. Refused when it is another manifest, or names what cannot be a file beside it."""
     if sha256_of(body) != digest:
         raise Refused(f"the manifest is not that of {digest}")
     try:
-        files = _Manifest.model_validate(json.loads(body)).files
-    except (ValidationError, ValueError) as error:
+        files = ArtifactManifest.model_validate_json(body).files
+    except ValidationError as error:
         raise Refused(f"the manifest of {digest} cannot be read") from error
     for file in files:
-        parts = PurePosixPath(file.path).parts
-        if not 1 <= len(parts) <= DEEPEST or ".." in parts or file.path.startswith("/") or file.path == MANIFEST:
+        if not is_beside_manifest(file.path):
             raise Refused(f"the manifest of {digest} names {file.path!r}, which is no path of a file beside it")
     return files

@@ -1,5 +1,7 @@
 """The life of an attempt: how one begins, how it ends, and what is kept of it."""
 
+from datetime import timedelta
+
 from dram_operator.api.rollout_reasons import RolloutReason
 from dram_operator.api.rollout_status import AttemptRecord, Quarantine, Reach, ReleaseStatus
 from dram_operator.core.rollout.cohort import hold_back
@@ -12,15 +14,16 @@ HISTORY = 10
 
 def take_up(course: Course) -> None:
     """Follow the spec: begin an attempt, give one up for another release, or leave things as they are."""
+    _remember_artifact(course)
     wanted = _wanted(course)
     if wanted is None:
-        course.wait(course.observed.artifact.reason, course.observed.artifact.message)
+        _await_artifact(course)
         return
     digest, candidate, stable = wanted.release.digest, course.status.candidate, course.status.stable
     if candidate and candidate.release.digest == digest:
-        course.update(candidate=candidate.model_copy(update={"source": course.spec.artifact}))
+        course.update(candidate=candidate.model_copy(update={"source": course.spec.artifact.source}))
     elif stable and stable.release.digest == digest:
-        course.update(stable=stable.model_copy(update={"source": course.spec.artifact}))
+        course.update(stable=stable.model_copy(update={"source": course.spec.artifact.source}))
         if candidate and not course.is_going_back():
             _give_way(course, wanted)
     elif _is_held(course, digest):
@@ -34,10 +37,25 @@ def take_up(course: Course) -> None:
         _begin(course, wanted)
 
 
+def _remember_artifact(course: Course) -> None:
+    """Record what spec.artifact was resolved to; what it was before is of no use any more."""
+    resolved, known = course.observed.artifact.resolved, course.status.artifact
+    if resolved and resolved.source == course.spec.artifact.source:
+        course.update(artifact=resolved)
+    elif known and known.source != course.spec.artifact.source:
+        course.update(artifact=None)
+
+
+def _await_artifact(course: Course) -> None:
+    view = course.observed.artifact
+    again = None if view.look_again_seconds is None else course.now + timedelta(seconds=view.look_again_seconds)
+    course.wait(view.reason, view.message, again)
+
+
 def _wanted(course: Course) -> ReleaseStatus | None:
     """A digest is resolved once: what status knows of this artifact counts, and the job may be gone."""
     for known in (course.status.candidate, course.status.stable):
-        if known and known.source == course.spec.artifact:
+        if known and known.source == course.spec.artifact.source:
             return known
     return course.observed.artifact.release
 
@@ -49,7 +67,7 @@ def _is_held(course: Course, digest: str) -> bool:
 
 
 def _begin(course: Course, release: ReleaseStatus) -> None:
-    taken = release.model_copy(update={"source": course.spec.artifact, "since": course.stamp})
+    taken = release.model_copy(update={"source": course.spec.artifact.source, "since": course.stamp})
     course.update(attempt=course.status.attempt + 1, candidate=taken, step=None, analysis=(), rollback=None)
     course.update(reach=Reach(control=hold_back(course.spec.strategy.holdback_percent, course.fleet())))
     course.tell(RolloutReason.RESOLVED, f"attempt {course.status.attempt} offers {taken.name}")

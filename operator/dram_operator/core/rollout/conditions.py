@@ -99,7 +99,7 @@ def _ready(course: Course) -> Finding:
 
 def _artifact(course: Course) -> Finding:
     for known in (course.status.candidate, course.status.stable):
-        if known and known.source == course.spec.artifact:
+        if known and known.source == course.spec.artifact.source:
             return Finding("True", RolloutReason.SIGNED, known.name)
     view = course.observed.artifact
     if view.release:

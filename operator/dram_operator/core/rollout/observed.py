@@ -7,7 +7,7 @@ from datetime import datetime
 from dram_agent.document import ChannelDocument
 from dram_operator.api.edge_rollout import EdgeRollout
 from dram_operator.api.rollout_reasons import RolloutReason
-from dram_operator.api.rollout_status import EdgeRolloutStatus, ReleaseStatus
+from dram_operator.api.rollout_status import ArtifactStatus, EdgeRolloutStatus, ReleaseStatus
 from dram_operator.core.rollout.answers import Answer
 from dram_operator.core.rollout.inventory import Inventory
 
@@ -21,6 +21,10 @@ class ArtifactView:
     reason: RolloutReason = RolloutReason.PENDING
     """Why it is not there yet."""
     message: str = ""
+    resolved: ArtifactStatus | None = None
+    """What spec.artifact is, to be recorded; None when that is not known."""
+    look_again_seconds: float | None = None
+    """When to look again although nothing changes here: what is awaited happens elsewhere."""
 
 
 NOT_LOOKED_FOR = ArtifactView()
