@@ -181,10 +181,11 @@ def test_the_server_takes_no_other_bytes_than_those_of_the_digest(errand: Errand
 def test_an_expired_url_is_worth_another_attempt_with_a_fresh_one(
     errand: Errand, monkeypatch: pytest.MonkeyPatch
 ) -> None:
+    lacking = errand.lacking()
     with monkeypatch.context() as past:
         long_ago = datetime.now(UTC) - timedelta(hours=2)
         past.setattr(botocore.auth, "get_current_datetime", lambda remove_tzinfo=True: long_ago.replace(tzinfo=None))
-        uploads = grant_uploads(errand.repository, errand.digest, errand.lacking())
+        uploads = grant_uploads(errand.repository, errand.digest, lacking)
     message, code = errand.run(uploads)
     assert (code, message.reason) == (ExitCode.TRANSIENT, WorkerReason.UPLOAD_REFUSED)
     assert "expired" in message.message
