@@ -9,13 +9,14 @@ import logging
 from collections.abc import Callable
 from dataclasses import dataclass, replace
 from datetime import datetime
-from typing import TypeVar
+from typing import TYPE_CHECKING, TypeVar
 
 from pydantic import ValidationError
 
 from dram_operator.adapters.kubernetes import Kubernetes
 from dram_operator.adapters.releases.desk import ReleaseDesk, Standing
-from dram_operator.adapters.resources import JOBS, PODS, Object
+from dram_operator.adapters.releases.keys import load_key
+from dram_operator.adapters.resources import DISTILLATION_JOBS, JOBS, PODS, Object
 from dram_operator.adapters.views import owner_uid
 from dram_operator.api.distillation_job import DistillationJob
 from dram_operator.api.edge_rollout import EdgeRollout
@@ -38,9 +39,14 @@ from dram_operator.core.rollout.release import (
 )
 from dram_operator.core.times import stamp
 from dram_operator.core.worker_pod import CONFIG_ANNOTATION
-from dram_operator.errors import Conflict, NameTaken, NotFound, OperatorError, Refused, Transient
+from dram_operator.errors import Conflict, NameTaken, NotFound, OperatorError, Refused, SettingsInvalid, Transient
+from dram_operator.runtime.rollouts.releases import Repository
 from dram_operator.runtime.sight import ASK_AGAIN_SECONDS, Sight
+from dram_operator.settings import variable
 from dram_workers.release.contract import MANIFEST, ReleaseConfig
+
+if TYPE_CHECKING:
+    from dram_operator.runtime.rollouts.service import Surroundings
 
 log = logging.getLogger(__name__)
 
@@ -78,7 +84,7 @@ class Artifacts:
     ) -> None:
         self._api = api
         self._find_job = find_job
-        self._desk = desk
+        self.desk = desk
         self._installation = installation
         self._clock = clock
         self._releases_ca = releases_ca
@@ -109,15 +115,15 @@ class Artifacts:
         digest = resolved.status.digest
         if digest in self._signing:
             return await self._signed_by_now(digest)
-        if digest in await self._ask(self._desk.signed):
-            manifest = await self._ask(lambda: self._desk.manifest(digest))
+        if digest in await self._ask(self.desk.signed):
+            manifest = await self._ask(lambda: self.desk.manifest(digest))
             if manifest is not None:
                 return self._offer(resolved, manifest)
         errands = await self._errands(rollout, digest)
         move = next_move(errands.views, self._clock(), lacking=False)
         if errands.views and not errands.views[-1].finished and isinstance(move, ArtifactView):
             return move
-        standing = await self._ask(lambda: self._desk.standing(digest))
+        standing = await self._ask(lambda: self.desk.standing(digest))
         if standing.manifest is not None and (unfit := _unfit(standing.manifest)):
             message = f"{resolved.status.name} is nothing that devices could run: {unfit}"
             return ArtifactView(reason=RolloutReason.ARTIFACT_NOT_RELEASABLE, message=message)
@@ -150,7 +156,7 @@ class Artifacts:
         if isinstance(move, ArtifactView):
             return move
         files = standing.missing[:BATCH]
-        uploads = await self._ask(lambda: self._desk.grant(resolved.status.digest, files))
+        uploads = await self._ask(lambda: self.desk.grant(resolved.status.digest, files))
         errand = Errand(resolved, move, files, tuple(uploads), self._releases_ca)
         return await self._start(rollout, errand)
 
@@ -212,11 +218,11 @@ class Artifacts:
     # signing
 
     def _sign(self, digest: str) -> ArtifactView:
-        if not self._desk.can_sign:
-            message = (
-                f"the artifact is uploaded; run `dram release sign --repository {self._desk.bucket.uri} "
-                f"--key release.pem --root root.json {digest}` where the release key is"
-            )
+        if not self.desk.can_sign:
+            bucket = self.desk.bucket
+            where = f"--repository {bucket.uri}" + (f" --endpoint {bucket.endpoint}" if bucket.endpoint else "")
+            command = f"dram release sign {where} --key release.pem --root root.json {digest}"
+            message = f"the artifact is uploaded; run `{command}` where the release key is"
             return ArtifactView(None, RolloutReason.AWAITING_SIGNATURE, message, look_again_seconds=IDLE_SECONDS)
         self._signing[digest] = asyncio.create_task(self._check_and_sign(digest))
         return _being_signed()
@@ -224,7 +230,7 @@ class Artifacts:
     async def _check_and_sign(self, digest: str) -> None:
         """One after the other: they would only meet each other's versions."""
         async with self._one_signer:
-            await asyncio.to_thread(self._desk.sign, digest)
+            await asyncio.to_thread(self.desk.sign, digest)
 
     async def _signed_by_now(self, digest: str) -> ArtifactView:
         task = self._signing[digest]
@@ -246,6 +252,23 @@ class Artifacts:
             return await asyncio.to_thread(what)
         except OperatorError as error:
             raise _Unreachable(f"the release repository: {error}") from error
+
+
+def make_artifacts(around: "Surroundings", repository: Repository) -> Artifacts:
+    """Artifacts of an installation. SettingsInvalid when its release key cannot be used."""
+    settings = around.settings
+    try:
+        key = load_key(settings.releases_release_key) if settings.releases_release_key else None
+    except Refused as error:
+        raise SettingsInvalid(f"{variable('releases_release_key')}: {error}") from error
+    return Artifacts(
+        around.api,
+        lambda namespace, name: around.cache.find(DISTILLATION_JOBS, namespace, name),
+        ReleaseDesk(repository.bucket, repository.root, around.clock, key),
+        settings.installation(),
+        around.clock,
+        settings.releases_ca.read_text() if settings.releases_ca else None,
+    )
 
 
 def _being_signed() -> ArtifactView:

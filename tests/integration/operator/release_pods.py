@@ -12,6 +12,7 @@ from typing import Self
 
 from dram_operator.core.rollout.release import ROLLOUT_LABEL
 from dram_operator.core.worker_pod import CONFIG_ANNOTATION
+from dram_workers.release.contract import ReleaseConfig
 from tests.cluster.api import Api, ApiError, Object
 from tests.integration.operator.kubelet import AT_WORK, POLL_SECONDS, Ending, ended
 
@@ -51,7 +52,9 @@ class ReleasePods:
         self.ran.append(metadata["name"])
         ending = self._work(pod)
         try:
-            self.api.patch("Pod", metadata["name"], self.namespace, {"status": ended(pod, ending)}, subresource="status")
+            self.api.patch(
+                "Pod", metadata["name"], self.namespace, {"status": ended(pod, ending)}, subresource="status"
+            )
         except ApiError as error:
             if error.status != 404:
                 raise
@@ -60,7 +63,9 @@ class ReleasePods:
         folder = self.folder / pod["metadata"]["name"]
         folder.mkdir(parents=True)
         config, log = folder / "config.json", folder / "termination-log"
-        config.write_text(pod["metadata"]["annotations"][CONFIG_ANNOTATION])
+        asked = ReleaseConfig.model_validate_json(pod["metadata"]["annotations"][CONFIG_ANNOTATION])
+        # The emptyDir of this pod.
+        config.write_text(asked.model_copy(update={"scratch": str(folder)}).model_dump_json())
         container = pod["spec"]["containers"][0]
         program, *arguments = container["command"]
         assert program == "dram"

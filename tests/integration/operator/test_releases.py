@@ -25,13 +25,17 @@ from dram_operator.cli import main as dram
 from dram_operator.core.installation import Installation as Place
 from dram_operator.core.rollout.observed import ArtifactView
 from dram_operator.runtime.artifacts import Artifacts
+from dram_workers.results import Output, StageMessage, StageResult
 from tests.agent.box import Box, Fleet
 from tests.agent.site import Site
 from tests.builders import a_job, a_rollout
 from tests.cluster.api import Api, Object, wait_until
 from tests.cluster.controlplane import ControlPlane
 from tests.cluster.s3 import S3Server
+from tests.integration.operator.jobs import condition
+from tests.integration.operator.kubelet import WORKS, Ending, Kubelet
 from tests.integration.operator.release_pods import ReleasePods
+from tests.integration.operator.replica import Replica
 from tests.operator.adapters.releases.installation import Installation
 
 VARIANT = "gguf-q4-k-m"
@@ -111,7 +115,7 @@ class Tenant:
 
     def artifacts(self, api: Kubernetes) -> Artifacts:
         """A fresh operator process, as far as artifacts are concerned."""
-        place = Place(image="worker:1", scratch=str(self.folder))
+        place = Place(image="worker:1")
         return Artifacts(api, lambda _, name: self.jobs.get(name), self.desk(), place, lambda: datetime.now(UTC))
 
     def until(
@@ -282,7 +286,7 @@ def test_without_the_release_key_it_waits_for_whoever_has_it(tenant: Tenant, pod
     keys = tenant.releases.folder
     files = {"release.pem": str(keys.file("release")), "root.json": str(keys.path / "root.json")}
     arguments = [files.get(word, word) for word in command]
-    ran = CliRunner().invoke(dram, [*arguments, "--endpoint", tenant.server.endpoint])
+    ran = CliRunner().invoke(dram, arguments)
     assert ran.exit_code == 0, ran.output
     view = tenant.until(rollout, is_released)
     assert view.release is not None
@@ -314,6 +318,61 @@ def test_a_namespace_without_room_says_so(tenant: Tenant, pods: ReleasePods) -> 
     assert "exceeded quota: none" in view.message
     tenant.api.delete("ResourceQuota", "none", tenant.namespace)
     tenant.until(rollout, is_released)
+
+
+def test_the_operator_takes_a_job_s_variant_to_a_signed_release(tenant: Tenant, pods: ReleasePods) -> None:
+    """The whole operator: a job runs to its end, and the rollout that waited for it has its release."""
+    digest = tenant.publish("bot-v1")
+    manifest = tenant.jobs["bot-v1"]
+    del manifest["status"]
+    told = {
+        f"artifact-{VARIANT}": Output(digest=f"sha256:{digest}"),
+        "report": Output(digest="sha256:report", uri=f"{tenant.bucket}/report.html"),
+    }
+    message = StageMessage(reason="Completed", result=StageResult(key="0" * 64, outputs=told))
+    published = Ending(message=message.model_dump_json(by_alias=True, exclude_none=True))
+    keys = tenant.releases.folder
+    settings = {
+        "releases_uri": tenant.releases.settings.uri,
+        "releases_endpoint": tenant.server.endpoint,
+        "releases_aws_access_key_id": tenant.server.owner.access_key,
+        "releases_aws_secret_access_key": tenant.server.owner.secret_key,
+        "releases_root": keys.path / "roots" / "1.root.json",
+        "releases_operator_key": keys.file("operator"),
+        "releases_release_key": keys.file("release"),
+    }
+    with (
+        Replica(tenant.kubeconfig, (tenant.namespace,), settings=settings),
+        Kubelet(tenant.api, lambda stage, _: published if stage == "publish" else WORKS),
+    ):
+        tenant.of_job("bot", "bot-v1")
+        wait_for_artifact(tenant, "False", "ArtifactNotFound")
+        tenant.api.create(manifest)
+        rollout = wait_for_artifact(tenant, "True", "Signed")
+        assert rollout["status"]["artifact"]["digest"] == digest
+        tenant.api.delete("DistillationJob", "bot-v1", tenant.namespace)
+        wait_until(lambda: tenant.api.find("DistillationJob", "bot-v1", tenant.namespace) is None, "the job to go")
+        tenant.api.patch("EdgeRollout", "bot", tenant.namespace, {"spec": {"paused": True}})
+        generation = rollout["metadata"]["generation"] + 1
+        wait_until(
+            lambda: wait_for_artifact(tenant, "True", "Signed")["status"]["observedGeneration"] == generation,
+            "the rollout to be looked at without its job",
+        )
+
+
+def wait_for_artifact(tenant: Tenant, status: str, reason: str) -> Object:
+    """Wait until the artifact is as far as that; returns the rollout."""
+
+    def look() -> Object | None:
+        rollout = tenant.api.get("EdgeRollout", "bot", tenant.namespace)
+        found = condition(rollout, "ArtifactReady")
+        return rollout if found == (status, reason) else None
+
+    return wait_until(
+        look,
+        f"the artifact to be {reason}",
+        explain=lambda: json.dumps(tenant.api.list("EdgeRollout", tenant.namespace)),
+    )
 
 
 def listed(tenant: Tenant) -> list[str]:

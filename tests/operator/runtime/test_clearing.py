@@ -46,6 +46,7 @@ async def test_the_stable_and_the_previous_release_of_every_rollout_survive(inst
     digests = {name: installation.upload(model=name.encode()) for name in names}
     installation.signer().sign([*digests.values()])
     installation.repository().renew()
+
     def status(name: str) -> dict[str, Any]:
         digest = digests[name]
         needs = {"format": "gguf", "memoryBytes": 1, "agentVersion": "0.1"}
@@ -56,6 +57,7 @@ async def test_the_stable_and_the_previous_release_of_every_rollout_survive(inst
             "release": {"digest": digest, "artifacts": [artifact]},
         }
 
+    rollouts = [
         a_rollout().having("status", {"stable": status("stable"), "previous": status("previous")}).manifest(),
         a_rollout().named("other").having("status", {"candidate": status("candidate")}).manifest(),
     ]

@@ -4,6 +4,7 @@ import hashlib
 import json
 import os
 import signal
+import socket
 import subprocess
 import sys
 import threading
@@ -12,7 +13,7 @@ import uuid
 from dataclasses import dataclass, field
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
-from typing import Any
+from typing import Any, Self
 
 import botocore.auth
 import pytest
@@ -205,7 +206,9 @@ def test_a_server_that_is_away_is_named_without_its_signature(errand: Errand, mo
     assert "abc" not in message.message
 
 
-def test_faults_of_the_store_name_the_field_that_the_user_wrote(errand: Errand, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_faults_of_the_store_name_the_field_that_the_user_wrote(
+    errand: Errand, monkeypatch: pytest.MonkeyPatch
+) -> None:
     errand.fields = {"spec.storage": "spec.artifact.storage", "spec.storage.uri": "spec.artifact.uri"}
     config = errand.config()
     monkeypatch.setenv("AWS_SECRET_ACCESS_KEY", "wrong")
@@ -245,9 +248,7 @@ def test_sigterm_ends_the_pod_in_the_middle_of_a_file(errand: Errand) -> None:
 class _SlowServer:
     """Takes the beginning of a body, and the rest when it is told to."""
 
-    def __enter__(self) -> "_SlowServer":
-        import socket
-
+    def __enter__(self) -> Self:
         self.began, self.go_on = threading.Event(), threading.Event()
         self._socket = socket.create_server(("127.0.0.1", 0))
         self.url = f"http://127.0.0.1:{self._socket.getsockname()[1]}/x"

@@ -86,6 +86,7 @@ class Bucket:
         if parts.scheme != "s3" or not parts.netloc:
             raise Refused(f"{settings.uri} is no bucket: write s3://bucket/prefix")
         self.uri = settings.uri
+        self.endpoint = settings.endpoint
         self._name = parts.netloc
         self._prefix = parts.path.strip("/")
         self._client = boto3.session.Session().client(

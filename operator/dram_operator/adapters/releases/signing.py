@@ -80,6 +80,8 @@ class ReleaseSigner:
         added = {path: file for digest in digests for path, file in self._verified(digest).items()}
         reader = Reader(self.bucket, self.pinned_root)
         for _ in range(TRIES):
+            # Before what it builds upon is read: a version that another signer writes from now on has this very name.
+            version = max(offline_versions(self.bucket)[ARTIFACTS], default=0) + 1
             committed = reader.committed()
             newest = {**committed.roles, **newest_offline(self.bucket, reader, committed)}
             self._check_key(newest[TARGETS])
@@ -88,7 +90,6 @@ class ReleaseSigner:
             kept = {path: file for path, file in current.targets.items() if not path.startswith(gone)}
             if {**kept, **added} == current.targets:
                 return current.version
-            version = max(offline_versions(self.bucket)[ARTIFACTS], default=0) + 1
             signed = Targets(version, expires=expiry(self.clock(), OFFLINE_LIFETIME), targets={**kept, **added})
             if self.bucket.create(metadata_key(ARTIFACTS, version), sign(signed, self.signer)):
                 return version

@@ -100,7 +100,7 @@ class RolloutReconciler:
 
     async def _artifact(self, obj: Object, rollout: EdgeRollout, signed: Signed) -> ArtifactView:
         """Look for the artifact unless its digest is known: it is resolved once."""
-        wanted, status = rollout.spec.artifact, rollout.status
+        wanted, status = rollout.spec.artifact.source, rollout.status
         if rollout.metadata.deletion_timestamp or any(
             known and known.source == wanted for known in (status.candidate, status.stable)
         ):

@@ -5,6 +5,7 @@ import time
 from collections.abc import Callable
 from dataclasses import dataclass
 from datetime import datetime
+from typing import TYPE_CHECKING
 
 from dram_operator.adapters.kubernetes import Kubernetes
 from dram_operator.adapters.prometheus import Endpoint, EndpointInvalid, Prometheus
@@ -22,6 +23,9 @@ from dram_operator.runtime.rollouts.sight import Sight
 from dram_operator.runtime.rollouts.switch import Switch
 from dram_operator.settings import PrometheusEndpoint, Settings, variable
 
+if TYPE_CHECKING:
+    from dram_operator.runtime.clearing import Clearing
+
 
 @dataclass(frozen=True)
 class Surroundings:
@@ -36,7 +40,7 @@ class Surroundings:
 
 
 MakeArtifacts = Callable[[Surroundings, Repository], Artifacts]
-"""How artifacts get into the repository."""
+"""How artifacts get into the repository; None is by release pods."""
 
 
 class Rollouts:
@@ -49,10 +53,11 @@ class Rollouts:
         self._switch = Switch(settings.frozen)
         self._releases: Releases | None = None
         self._artifacts: Artifacts | None = None
+        self._clearing: Clearing | None = None
         if repository is not None:
             floor = Floor(around.api, settings.lease_namespace, settings.lease_name)
             self._releases = Releases(repository.releases, floor, time.monotonic)
-            self._artifacts = make_artifacts(around, repository) if make_artifacts else None
+            self._artifacts = make_artifacts(around, repository) if make_artifacts else self._own_artifacts(repository)
         self._sight = Sight(open_endpoints(settings), around.wake, around.clock, time.monotonic)
         self._transitions = Transitions()
         self.reconcile = self._reconciler()
@@ -74,6 +79,8 @@ class Rollouts:
                 group.create_task(self._switch.run(self._wake_all))
                 if self._releases is not None:
                     group.create_task(self._releases.run(self._wake_all))
+                if self._clearing is not None:
+                    group.create_task(self._clearing.run())
         finally:
             await self._sight.close()
 
@@ -89,6 +96,18 @@ class Rollouts:
         )
         publisher = Publisher(around.api, around.cache, self._releases)
         return RolloutReconciler(around.cache, senses, publisher, around.recorder, self._transitions)
+
+    def _own_artifacts(self, repository: Repository) -> Artifacts:
+        """Release pods and signatures, and the daily clearing of what they made."""
+        from dram_operator.runtime.artifacts import make_artifacts
+        from dram_operator.runtime.clearing import Clearing
+
+        around = self._around
+        made = make_artifacts(around, repository)
+        self._clearing = Clearing(
+            made.desk, repository.releases, around.cache.edge_rollouts, lambda: made.shown, around.clock
+        )
+        return made
 
     def _delivery(self) -> Delivery:
         return self._around.settings.delivery(frozen=self._switch.is_on())

@@ -26,7 +26,7 @@ async def test_a_list_is_read_once_until_it_changes(installation: Installation, 
     installation.bucket.put("inventory/tv/devices.jsonl", b"")
     assert await files.inventory_file(uri, "tv") == ""
     installation.bucket.delete(["inventory/tv/devices.jsonl"])
-    with pytest.raises(NotFound, match="spec.inventory.uri: there is no"):
+    with pytest.raises(NotFound, match="there is no s3://"):
         await files.inventory_file(uri, "tv")
 
 
@@ -43,7 +43,7 @@ async def test_a_list_is_read_once_until_it_changes(installation: Installation, 
     ],
 )
 async def test_nothing_else_of_the_bucket_is_read(installation: Installation, root: str, path: str) -> None:
-    with pytest.raises(Refused, match="is not this namespace's: put the file below .*/inventory/tv/"):
+    with pytest.raises(Refused, match="is not this namespace's: put the file below"):
         await InventoryFiles(installation.bucket).inventory_file(f"{root}/{path}", "tv")
 
 

@@ -2,16 +2,21 @@
 
 import hashlib
 import json
+from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
+from dataclasses import replace
 from threading import Barrier
 
 import pytest
 import urllib3
 
+from dram_operator.adapters.releases.bucket import Bucket, Listed
 from dram_operator.adapters.releases.roles import channel_path, target_key
-from dram_operator.adapters.releases.signing import grant_uploads, manifest_path
+from dram_operator.adapters.releases.signing import grant_uploads, manifest_path, missing_files
 from dram_operator.errors import Refused
+from dram_workers.release.contract import Upload
 from tests.operator.adapters.releases.installation import Device, Installation
+from tests.operator.adapters.releases.test_desk import a_desk
 
 BOT = channel_path("tv", "support-bot")
 
@@ -62,15 +67,15 @@ def test_a_missing_manifest_a_missing_file_and_a_changed_file_are_refused(instal
 def test_a_manifest_that_names_paths_outside_is_refused(installation: Installation, path: str) -> None:
     manifest = json.dumps({"files": [{"path": path, "sha256": "0" * 64, "size": 1}]}).encode()
     with pytest.raises(Refused, match="no path"):
-        grant_uploads(installation.bucket, hashlib.sha256(manifest).hexdigest(), manifest)
+        missing_files(installation.bucket, hashlib.sha256(manifest).hexdigest(), manifest)
 
 
 @pytest.mark.parametrize("body", [b"", b"[]", b'{"files": []}', b'{"files": [{"path": "x"}]}'])
 def test_what_is_no_manifest_is_refused(installation: Installation, body: bytes) -> None:
     with pytest.raises(Refused, match="cannot be read"):
-        grant_uploads(installation.bucket, hashlib.sha256(body).hexdigest(), body)
+        missing_files(installation.bucket, hashlib.sha256(body).hexdigest(), body)
     with pytest.raises(Refused, match="not that of"):
-        grant_uploads(installation.bucket, "0" * 64, body)
+        missing_files(installation.bucket, "0" * 64, body)
 
 
 def test_an_artifact_is_uploaded_by_grants_alone_and_goes_on_where_it_stopped(installation: Installation) -> None:
@@ -79,16 +84,49 @@ def test_an_artifact_is_uploaded_by_grants_alone_and_goes_on_where_it_stopped(in
     manifest = json.dumps({"files": entries}).encode()
     digest = hashlib.sha256(manifest).hexdigest()
     files["manifest.json"] = manifest
-    uploads = grant_uploads(installation.bucket, digest, manifest)
+    uploads = granted(installation, digest, manifest)
     assert [upload.path for upload in uploads] == ["model", "card", "manifest.json"]
     first = uploads[0]
     assert urllib3.request("PUT", first.url, body=files["model"], headers=first.headers).status == 200
-    rest = grant_uploads(installation.bucket, digest, manifest)
+    rest = granted(installation, digest, manifest)
     assert [upload.path for upload in rest] == ["card", "manifest.json"]
     for upload in rest:
         assert urllib3.request("PUT", upload.url, body=files[upload.path], headers=upload.headers).status == 200
-    assert grant_uploads(installation.bucket, digest, manifest) == []
+    assert granted(installation, digest, manifest) == []
     assert installation.signer().sign([digest]) == 2
+
+
+def test_a_signature_that_another_one_overtakes_anywhere_loses_none(installation: Installation) -> None:
+    """The other signer comes before the first look at the versions there are, the second, and so on."""
+    digests: list[str] = []
+    requests = 0
+
+    class Overtaken(Bucket):
+        def list(self, prefix: str) -> Iterator[Listed]:
+            self.meet()
+            return super().list(prefix)
+
+        def create(self, key: str, body: bytes) -> bool:
+            self.meet()
+            return super().create(key, body)
+
+        def meet(self) -> None:
+            nonlocal requests
+            requests += 1
+            if requests == moment:
+                digests.append(installation.upload(model=f"other {moment}".encode()))
+                installation.signer().sign([digests[-1]])
+
+    signer, moment = installation.signer(), 0
+    while moment <= requests:
+        moment, requests = moment + 1, 0
+        digests.append(installation.upload(model=f"mine {moment}".encode()))
+        replace(signer, bucket=Overtaken(installation.settings)).sign([digests[-1]])
+    assert a_desk(installation).signed() == {*digests}
+
+
+def granted(installation: Installation, digest: str, manifest: bytes) -> list[Upload]:
+    return grant_uploads(installation.bucket, digest, missing_files(installation.bucket, digest, manifest))
 
 
 def test_two_signers_at_once_lose_no_artifact(installation: Installation) -> None:

@@ -28,7 +28,9 @@ def ended(number: int, code: int = 0, reason: str = "", ago: float = 1000, **pod
     """An attempt whose pod ended; code 0 is well."""
     message = StageMessage(reason=reason or "Completed", message="so it was").model_dump_json()
     view = PodView("pod", phase="Failed" if code else "Succeeded", exit_code=code, message=message, started=True)
-    return an_attempt(number, succeeded=not code, failed=bool(code), pods=(view,), finished=NOW - timedelta(seconds=ago))
+    return an_attempt(
+        number, succeeded=not code, failed=bool(code), pods=(view,), finished=NOW - timedelta(seconds=ago)
+    )
 
 
 def an_attempt(number: int, finished: datetime | None = None, **fields: object) -> AttemptView:
