@@ -83,6 +83,13 @@ def everything() -> ARollout:
 ACCEPTED_ROLLOUTS: tuple[AcceptedRollout, ...] = (
     AcceptedRollout("the smallest rollout", ROLLOUT),
     AcceptedRollout("a rollout that says everything", everything()),
+    AcceptedRollout(
+        "an artifact that a service account may read",
+        ROLLOUT.having(
+            "spec.artifact",
+            {"uri": "s3://models/a", "sha256": DIGEST, "storage": {"serviceAccountName": "release-reader"}},
+        ),
+    ),
     AcceptedRollout("all devices at once", ROLLOUT.stepping("100%")),
     AcceptedRollout("the same share twice", ROLLOUT.stepping("10%", "10%", "100.0%")),
     AcceptedRollout(
