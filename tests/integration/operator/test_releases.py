@@ -279,6 +279,8 @@ def test_a_missing_manifest_and_a_wrong_digest_are_told_apart(tenant: Tenant, po
 
 def test_without_the_release_key_it_waits_for_whoever_has_it(tenant: Tenant, pods: ReleasePods) -> None:
     tenant.signs = False
+    # The command line knows the real time only.
+    tenant.releases.clock.now = datetime.now(UTC)
     digest = tenant.publish("bot-v1")
     rollout = tenant.of_job("bot", "bot-v1")
     view = tenant.until(rollout, says(RolloutReason.AWAITING_SIGNATURE))

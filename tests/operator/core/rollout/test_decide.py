@@ -6,11 +6,12 @@ from typing import Any
 
 import pytest
 
-from dram_operator.api.rollout_reasons import RolloutCondition
-from dram_operator.api.rollout_status import EdgeRolloutStatus
+from dram_operator.api.rollout_reasons import RolloutCondition, RolloutReason
+from dram_operator.api.rollout_status import ArtifactStatus, EdgeRolloutStatus
 from dram_operator.core.rollout.answers import Answer, Trouble
 from dram_operator.core.rollout.commands import Verb
 from dram_operator.core.rollout.document import Delivery
+from dram_operator.core.rollout.observed import ArtifactView
 from tests.operator.core.rollout.world import (
     NEW,
     OLD,
@@ -403,6 +404,24 @@ class TestSpec:
             world.reconcile(gone)
             world.tick()
         assert is_completed(world)
+
+    def test_what_an_artifact_was_resolved_to_is_recorded_while_it_is_awaited_and_kept(self) -> None:
+        world = World(stable=None)
+        source = world.rollout.spec.artifact.source
+        resolved = ArtifactStatus(source=source, name="bot/q4", digest=NEW)
+        waits = ArtifactView(
+            reason=RolloutReason.UPLOADING, message="1 of 2", resolved=resolved, look_again_seconds=5.0
+        )
+        decision = world.reconcile(replace(world.observe(), artifact=waits))
+        assert world.status.artifact == resolved
+        assert world.condition("ArtifactReady") == "False Uploading"
+        assert decision.requeue_after == 5.0
+        world.reconcile()
+        assert world.status.candidate is not None
+        assert world.status.artifact == resolved
+        world.wanted = THIRD
+        world.reconcile(replace(world.observe(), artifact=ArtifactView()))
+        assert world.status.artifact is None, "it was of another artifact"
 
     def test_lost_status_takes_over_what_is_signed(self) -> None:
         world = World().run_until(at_step(1, "Baking")).run(60)
