@@ -14,6 +14,7 @@ from typing import Any
 
 import pytest
 from click.testing import CliRunner
+from securesystemslib.signer import Signer
 
 from dram_agent.slots import Held, Slot
 from dram_operator.adapters.kubernetes import Kubernetes
@@ -55,13 +56,15 @@ class Tenant:
     releases: Installation
     folder: Path
     signs: bool = True
+    key: Signer | None = None
+    """The operator's release key, where it is not the present one."""
     jobs: dict[str, Object] = field(default_factory=dict)
     told: list[tuple[RolloutReason, str]] = field(default_factory=list)
     """What the views said, without repetitions."""
 
-    def publish(self, job: str, model: bytes = MODEL) -> str:
+    def publish(self, job: str, model: bytes = MODEL, file: str = "model.gguf") -> str:
         """Put an artifact where the job's publish stage would, and say so in the job's status; returns its digest."""
-        files = {"model.gguf": ("model", model), "README.md": ("card", b"# card")}
+        files = {file: ("model", model), "README.md": ("card", b"# card")}
         entries = [
             {"path": path, "sha256": hashlib.sha256(body).hexdigest(), "size": len(body), "role": role}
             for path, (role, body) in files.items()
@@ -110,7 +113,7 @@ class Tenant:
         return self.roll_out(name, {"jobRef": {"name": job, "variant": VARIANT}})
 
     def desk(self) -> ReleaseDesk:
-        key = self.releases.folder.key("release") if self.signs else None
+        key = self.key or (self.releases.folder.key("release") if self.signs else None)
         return ReleaseDesk(self.releases.bucket, self.releases.first_root, self.releases.clock, key)
 
     def artifacts(self, api: Kubernetes) -> Artifacts:
@@ -275,6 +278,27 @@ def test_a_missing_manifest_and_a_wrong_digest_are_told_apart(tenant: Tenant, po
     view = tenant.until(tenant.roll_out("b", wrong), says(RolloutReason.UPLOAD_FAILED))
     assert f"manifest.json is {digest}, but {'0' * 64} is to be released" in view.message
     assert listed(tenant) == []
+
+
+def test_what_devices_could_not_run_is_refused_before_its_files_move(tenant: Tenant, pods: ReleasePods) -> None:
+    tenant.publish("bot-v1", file="model.onnx")
+    rollout = tenant.of_job("bot", "bot-v1")
+    view = tenant.until(rollout, says(RolloutReason.ARTIFACT_NOT_RELEASABLE))
+    assert "exactly one file with role model, ending in .gguf" in view.message
+    assert [key.rpartition(".")[2] for key in listed(tenant)] == ["json"]
+    assert len(pods.ran) == 1
+
+
+def test_a_release_key_that_was_rotated_out_is_told(tenant: Tenant, pods: ReleasePods) -> None:
+    tenant.key = tenant.releases.folder.key("release")
+    tenant.releases.ceremony().rotate("release")
+    tenant.publish("bot-v1")
+    rollout = tenant.of_job("bot", "bot-v1")
+    view = tenant.until(rollout, says(RolloutReason.UPLOAD_FAILED))
+    assert view.message == "the artifact could not be signed: this is not the release key, or no longer"
+    tenant.key = None
+    tenant.until(rollout, is_released)
+    assert len(pods.ran) == 2
 
 
 def test_without_the_release_key_it_waits_for_whoever_has_it(tenant: Tenant, pods: ReleasePods) -> None:

@@ -7,8 +7,8 @@ takes the bytes of one digest, and no others, under one name. Going on after a f
 import hashlib
 import ssl
 import threading
+from io import FileIO
 from pathlib import Path
-from typing import BinaryIO
 
 import urllib3
 from pydantic import ValidationError
@@ -126,9 +126,8 @@ class _Server:
 
     def put(self, upload: Upload, path: Path) -> None:
         """Send one file. Transient when it was not taken: another attempt gets other URLs."""
-        with path.open("rb") as file:
-            headers = upload.headers | {"Content-Length": str(path.stat().st_size)}
-            body = _Body(file, self._stopping)
+        headers = upload.headers | {"Content-Length": str(path.stat().st_size)}
+        with _Body(path, self._stopping) as body:
             try:
                 answer = self._pool.request("PUT", upload.url, body=body, headers=headers, redirect=False)
             except urllib3.exceptions.HTTPError as error:
@@ -139,23 +138,17 @@ class _Server:
             raise _refused(f"{upload.path}: HTTP {answer.status}{expired}: {_code(answer.data)}")
 
 
-class _Body:
+class _Body(FileIO):
     """A file to send, that ends the sending when the pod is told to stop."""
 
-    def __init__(self, file: BinaryIO, stopping: threading.Event) -> None:
-        self._file = file
+    def __init__(self, path: Path, stopping: threading.Event) -> None:
+        super().__init__(path)
         self._stopping = stopping
 
-    def read(self, size: int = -1) -> bytes:
+    def read(self, size: int | None = -1, /) -> bytes:
         if self._stopping.is_set():
             raise Interrupted(WorkerReason.INTERRUPTED, "stopped while a file was on its way")
-        return self._file.read(size)
-
-    def tell(self) -> int:
-        return self._file.tell()
-
-    def seek(self, position: int) -> int:
-        return self._file.seek(position)
+        return super().read(-1 if size is None else size)
 
 
 def _without_url(error: Exception, upload: Upload) -> str:

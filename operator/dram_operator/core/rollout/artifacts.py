@@ -91,7 +91,7 @@ def _of_job(
     return Resolved(
         recorded,
         storage.model_copy(update={"uri": uri}) if storage else None,
-        {"spec.storage": f"spec.storage of DistillationJob {ref.name}: spec.storage"},
+        {"spec.storage": f"DistillationJob {ref.name} spec.storage"},
         "" if storage else f"DistillationJob {ref.name} has no storage, and neither has the installation",
     )
 

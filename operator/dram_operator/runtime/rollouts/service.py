@@ -19,7 +19,7 @@ from dram_operator.runtime.rollouts.metrics import RolloutCollector, Transitions
 from dram_operator.runtime.rollouts.publish import Publisher
 from dram_operator.runtime.rollouts.reconcile import Artifacts, RolloutReconciler, Senses
 from dram_operator.runtime.rollouts.releases import Releases, Repository, open_repository
-from dram_operator.runtime.rollouts.sight import Sight
+from dram_operator.runtime.rollouts.sight import ReadList, Sight
 from dram_operator.runtime.rollouts.switch import Switch
 from dram_operator.settings import PrometheusEndpoint, Settings, variable
 
@@ -58,7 +58,8 @@ class Rollouts:
             floor = Floor(around.api, settings.lease_namespace, settings.lease_name)
             self._releases = Releases(repository.releases, floor, time.monotonic)
             self._artifacts = make_artifacts(around, repository) if make_artifacts else self._own_artifacts(repository)
-        self._sight = Sight(open_endpoints(settings), around.wake, around.clock, time.monotonic)
+        lists = _lists(repository) if repository else None
+        self._sight = Sight(open_endpoints(settings), around.wake, around.clock, time.monotonic, lists)
         self._transitions = Transitions()
         self.reconcile = self._reconciler()
 
@@ -115,6 +116,12 @@ class Rollouts:
     def _wake_all(self) -> None:
         for obj in self._around.cache.edge_rollouts():
             self._around.wake(Key(obj["metadata"]["namespace"], obj["metadata"]["name"], EDGE_ROLLOUTS.kind))
+
+
+def _lists(repository: Repository) -> ReadList:
+    from dram_operator.adapters.releases.inventory import InventoryFiles
+
+    return InventoryFiles(repository.bucket).inventory_file
 
 
 def open_endpoints(settings: Settings) -> dict[str, Prometheus]:
