@@ -98,6 +98,8 @@ class Bucket:
             aws_secret_access_key=settings.secret_access_key,
             aws_session_token=settings.session_token,
             config=Config(
+                # boto3 signs URLs by version 2 where it is not told otherwise: AWS refuses those in most regions.
+                signature_version="s3v4",
                 retries={"mode": "standard"},
                 connect_timeout=CONNECT_SECONDS,
                 read_timeout=READ_SECONDS,

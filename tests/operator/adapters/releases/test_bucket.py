@@ -2,8 +2,10 @@
 
 import base64
 import hashlib
+import zlib
 from concurrent.futures import ThreadPoolExecutor
 from threading import Barrier
+from urllib.parse import parse_qs, urlsplit
 
 import pytest
 import urllib3
@@ -67,9 +69,30 @@ def test_an_upload_grant_takes_the_very_bytes_and_no_others(installation: Instal
     assert urllib3.request("PUT", url, body=b"evil", headers=headers).status >= 400
     assert urllib3.request("PUT", url, body=b"evil", headers=other).status >= 400
     assert urllib3.request("PUT", url, body=b"evil").status >= 400
+    crc = {**headers, "x-amz-checksum-crc32": base64.b64encode(zlib.crc32(b"evil").to_bytes(4)).decode()}
+    assert urllib3.request("PUT", url, body=b"evil", headers=crc).status >= 400
+    hashed = {**headers, "x-amz-content-sha256": hashlib.sha256(b"evil").hexdigest()}
+    assert urllib3.request("PUT", url, body=b"evil", headers=hashed).status >= 400
+    assert urllib3.request("PUT", url.replace("targets/x", "targets/y"), body=body, headers=headers).status >= 400
     assert installation.bucket.get("targets/x") is None
+    assert installation.bucket.get("targets/y") is None
     assert urllib3.request("PUT", url, body=body, headers=headers).status == 200
-    assert installation.bucket.size("targets/x") == len(body)
+    assert installation.bucket.holds("targets/x", len(body), hashlib.sha256(body).hexdigest())
+    assert not installation.bucket.holds("targets/x", len(body), hashlib.sha256(b"evil").hexdigest())
+    for method in ("GET", "DELETE"):
+        assert urllib3.request(method, url, headers=headers).status >= 400
+    assert urllib3.request("PUT", url, body=b"evil", headers=headers).status >= 400
+    stored = installation.bucket.get("targets/x")
+    assert stored is not None
+    assert stored.body == body
+
+
+def test_a_grant_is_signed_by_the_version_that_binds_its_headers(installation: Installation) -> None:
+    url, _ = installation.bucket.grant_upload("targets/x", "00" * 32, 60)
+    asked = parse_qs(urlsplit(url).query)
+    assert asked["X-Amz-Algorithm"] == ["AWS4-HMAC-SHA256"]
+    assert asked["X-Amz-SignedHeaders"] == ["host;x-amz-checksum-sha256"]
+    assert asked["X-Amz-Expires"] == ["60"]
 
 
 def test_a_server_that_is_down_is_worth_another_attempt(installation: Installation) -> None:
