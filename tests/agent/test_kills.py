@@ -77,6 +77,16 @@ def confirmed(scene: Scene) -> None:
     soak(scene.box)
 
 
+def confirmed_and_denied(scene: Scene) -> None:
+    confirmed(scene)
+    scene.deny()
+
+
+def denied_on_trial(scene: Scene) -> None:
+    onto_candidate(scene)
+    scene.deny()
+
+
 def take_up(scene: Scene) -> None:
     scene.box.updater.cycle()
     soak(scene.box)
@@ -114,8 +124,8 @@ class Story:
 
 STORIES = {
     "update": Story(lambda scene: scene.publish("stable", "candidate"), take_up, "candidate", least_moments=40),
-    "rollback": Story(lambda scene: (confirmed(scene), scene.deny()), take_up, "stable", Why.DENIED),  # type: ignore[func-returns-value]
-    "rollback on trial": Story(lambda scene: (onto_candidate(scene), scene.deny()), take_up, "stable", Why.DENIED),  # type: ignore[func-returns-value]
+    "rollback": Story(confirmed_and_denied, take_up, "stable", Why.DENIED),
+    "rollback on trial": Story(denied_on_trial, take_up, "stable", Why.DENIED),
     "crash loop": Story(onto_candidate, crash, "stable", Why.CRASH_LOOP),
     "lost lease": Story(confirmed, lose_lease, "stable", Why.LEASE, least_moments=3),
 }

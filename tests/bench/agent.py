@@ -87,7 +87,7 @@ def measure(folder: Path, model: bytes | None) -> tuple[Rest, ...]:
 def cpu_seconds(process: psutil.Process) -> float:
     """Processor time so far, of user and kernel."""
     times = process.cpu_times()
-    return times.user + times.system
+    return float(times.user + times.system)
 
 
 @contextlib.contextmanager

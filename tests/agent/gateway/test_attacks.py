@@ -66,7 +66,7 @@ async def claims_changed_after_signing(place: Place) -> int:
 async def without_algorithm(place: Place) -> int:
     head = jwt.get_unverified_header(str(place.device(DEVICE).token))
     payload = claims(DEVICE).model_dump(mode="json", by_alias=True)
-    token = jwt.encode(payload, None, "none", headers={"kid": head["kid"]})
+    token = jwt.encode(payload, "", "none", headers={"kid": head["kid"]})
     return await place.send(replace(place.device(DEVICE), token=f"{token}AA"))
 
 

@@ -15,9 +15,11 @@ from opentelemetry.proto.collector.metrics.v1.metrics_service_pb2 import ExportM
 from opentelemetry.proto.common.v1.common_pb2 import AnyValue, KeyValue
 from opentelemetry.proto.metrics.v1.metrics_pb2 import (
     AGGREGATION_TEMPORALITY_CUMULATIVE,
+    Histogram,
     HistogramDataPoint,
     Metric,
     NumberDataPoint,
+    Sum,
 )
 
 from dram_agent.buckets import LATENCY_BUCKETS
@@ -116,19 +118,19 @@ def _points(metric: Metric, shape: Shape | None) -> Iterable[NumberDataPoint | H
     """The points of a metric in the form that it has; None when it has another one."""
     if shape is None or metric.WhichOneof("data") != shape.kind:
         return None
+    points: Iterable[NumberDataPoint | HistogramDataPoint]
     match shape.kind:
         case Kind.LEVEL:
-            return metric.gauge.data_points
+            points, is_ours = metric.gauge.data_points, True
         case Kind.COUNT:
-            is_count = metric.sum.is_monotonic
-            return metric.sum.data_points if is_count and _is_cumulative(metric.sum.aggregation_temporality) else None
+            points, is_ours = metric.sum.data_points, metric.sum.is_monotonic and _is_cumulative(metric.sum)
         case Kind.DISTRIBUTION:  # pragma: no branch -- mypy proves that no member is left
-            is_cumulative = _is_cumulative(metric.histogram.aggregation_temporality)
-            return metric.histogram.data_points if is_cumulative else None
+            points, is_ours = metric.histogram.data_points, _is_cumulative(metric.histogram)
+    return points if is_ours else None
 
 
-def _is_cumulative(temporality: int) -> bool:
-    return temporality == AGGREGATION_TEMPORALITY_CUMULATIVE
+def _is_cumulative(data: Sum | Histogram) -> bool:
+    return bool(data.aggregation_temporality == AGGREGATION_TEMPORALITY_CUMULATIVE)
 
 
 def _take(
