@@ -10,7 +10,7 @@ import numpy as np
 from dram_agent.document import Artifact, Release, Requirements
 from dram_agent.fleet.scenario import Scenario
 from dram_operator.api.edge_rollout import EdgeRollout
-from dram_operator.api.rollout_reasons import RolloutCondition
+from dram_operator.api.rollout_reasons import RolloutCondition, RolloutReason
 from dram_operator.api.rollout_status import EdgeRolloutStatus, ReleaseStatus, StepState
 from dram_operator.core.rollout.commands import ANNOTATION, Command, Verb
 from dram_operator.core.rollout.decide import decide
@@ -223,7 +223,8 @@ class Simulation:
         shown = self.status.step.shown if self.status.step else ""
         if (ready.reason, shown) != self._waited_for:
             self._waited_for = (ready.reason, shown)
-            if ready.reason not in {event.reason for event in decision.events} and ready.status != "True":
+            told = {event.reason for event in decision.events} | {RolloutReason.PENDING}
+            if ready.reason not in told and ready.status != "True":
                 self._tell("Waits", ready.reason, ready.message)
         self.timeline.samples.append(self._sample())
 
