@@ -96,6 +96,8 @@ def test_the_core_has_no_clock() -> None:
         ("dram_operator.cli.keys", {"kopf", "kubernetes", "torch", "tuf"}),
         ("dram_agent.main", {"kopf", "kubernetes", "torch", "numpy", "xllamacpp", "dram_operator"}),
         ("dram_operator.cli.run", {"kopf", "kubernetes", "torch"}),
+        ("dram_operator.simulation.page", {"kopf", "kubernetes", "torch", "tuf", "aiohttp", "prometheus_client"}),
+        ("dram_agent.fleet.run", {"kopf", "kubernetes", "torch", "numpy", "xllamacpp", "dram_operator"}),
         ("dram_agent.cohort", {"dram_operator", "kubernetes", "torch", "numpy", "boto3"}),
     ],
 )

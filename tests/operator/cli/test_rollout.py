@@ -1,6 +1,7 @@
 """`dram rollout simulate` and `dram rollout plan` from a user's seat."""
 
 import json
+import re
 from pathlib import Path
 from typing import Any
 
@@ -11,6 +12,7 @@ from click.testing import CliRunner, Result
 from dram_operator.cli.rollout import rollout
 from tests.operator.simulation.imagined import DIGEST, a_group, a_policy, a_step
 
+ROOT = Path(__file__).parents[3]
 JOB = {"jobRef": {"name": "support-bot", "variant": "gguf"}}
 
 
@@ -31,6 +33,18 @@ def test_prints_a_line_a_transition_and_the_verdict(tmp_path: Path) -> None:
     first = result.output.splitlines()[0].split(maxsplit=4)
     assert first[:4] == ["0d", "00:00:00", "Normal", "Resolved"]
     assert result.output.splitlines()[-1].endswith(f"{DIGEST[:12]} is stable")
+
+
+def test_the_example_tells_what_the_documentation_says() -> None:
+    folder = ROOT / "examples" / "fleet"
+    result = simulate("-f", str(folder / "rollout.yaml"), "--fleet", str(folder / "fleet.yaml"))
+    page = (ROOT / "docs" / "user" / "fleet-simulation.md").read_text()
+    assert (result.exit_code, _told(result.output)) == (3, _told(page))
+
+
+def _told(text: str) -> list[str]:
+    """Time, type and reason of every transition in a text."""
+    return re.findall(r"^ *(\d+d [\d:]{8}  (?:Normal|Warning|Waits|Fleet) +\w+)", text, re.MULTILINE)
 
 
 def test_a_rollback_is_another_exit_code_and_leaves_page_and_timeline(tmp_path: Path) -> None:

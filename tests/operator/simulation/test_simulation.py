@@ -121,6 +121,14 @@ def test_an_outage_delays_and_then_the_rollout_goes_on(event: str) -> None:
     assert reached[max(reached)] == 60
 
 
+def test_a_prometheus_that_does_not_answer_is_an_error_and_not_missing_data() -> None:
+    outage = {"event": "PrometheusDown", "fromSeconds": 700, "untilSeconds": 1180}
+    samples = simulated(a_policy(), events=[outage], longestSeconds=1500).timeline.samples
+    looks = [(one.seconds, look.verdict) for one in samples for look in one.looks.values()]
+    assert {verdict for seconds, verdict in looks if 700 <= seconds < 1180} == {"Error"}
+    assert {verdict for seconds, verdict in looks if seconds >= 1360} == {"Pass"}
+
+
 def test_a_person_is_waited_for_and_approves() -> None:
     policy = a_policy(a_step("10%"), "pause", a_step("100%"))
     simulation = simulated(policy, approvals={"afterSeconds": 1800})
