@@ -5,7 +5,7 @@ from collections.abc import Iterator, Sequence
 from datetime import UTC, datetime
 from threading import Lock
 
-from dram_operator.adapters.releases.bucket import Bucket, Listed, Stored
+from dram_operator.adapters.releases.bucket import Bucket, Head, Listed, Stored, TooLarge, Unchanged
 
 
 class MemoryBucket(Bucket):
@@ -16,12 +16,19 @@ class MemoryBucket(Bucket):
         self.files = files
         self._lock = Lock()
 
-    def get(self, key: str) -> Stored | None:
+    def get(self, key: str, *, unless: str | None = None, most_bytes: int | None = None) -> Stored | None:
         body = self.files.get(key)
-        return None if body is None else Stored(body, hashlib.sha256(body).hexdigest())
+        if body is None:
+            return None
+        stored = Stored(body, hashlib.sha256(body).hexdigest())
+        if stored.etag == unless:
+            raise Unchanged(key)
+        if most_bytes is not None and len(body) > most_bytes:
+            raise TooLarge(key)
+        return stored
 
-    def size(self, key: str) -> int | None:
-        return len(self.files[key]) if key in self.files else None
+    def head(self, key: str) -> Head | None:
+        return Head(len(self.files[key])) if key in self.files else None
 
     def chunks(self, key: str, chunk_bytes: int = 1 << 20) -> Iterator[bytes]:
         yield self.files[key]

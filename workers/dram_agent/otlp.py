@@ -83,5 +83,4 @@ def _histogram(samples: list[Sample], now: int, started: int) -> HistogramDataPo
 
 
 def _attributes(labels: dict[str, str]) -> list[KeyValue]:
-    """An empty label is none, as for Prometheus."""
-    return [KeyValue(key=name, value=AnyValue(string_value=value)) for name, value in sorted(labels.items()) if value]
+    return [KeyValue(key=name, value=AnyValue(string_value=value)) for name, value in sorted(labels.items())]
