@@ -1,6 +1,9 @@
 """The operator's settings from its environment."""
 
 import json
+import os
+import subprocess
+import sys
 from pathlib import Path
 
 import pytest
@@ -123,3 +126,14 @@ class TestRollouts:
         with pytest.raises(SettingsInvalid) as caught:
             self.load(monkeypatch, DRAM_PROMETHEUS=headers[:-1])
         assert "hush" not in str(caught.value)
+
+
+def test_an_operator_that_cannot_start_says_why_and_ends() -> None:
+    program = "import sys; from dram_operator.app import main; sys.exit(main())"
+    environment = {"DRAM_WORKERS": "0", "DRAM_RELEASES_URI": "s3://releases"}
+    ended = subprocess.run(
+        [sys.executable, "-c", program], env=os.environ | environment, capture_output=True, text=True, check=False
+    )
+    assert ended.returncode == 1
+    assert "not started: DRAM_WORKERS is '0'" in ended.stderr
+    assert "Traceback" not in ended.stderr

@@ -151,3 +151,22 @@ def test_what_is_due_is_signed_again_without_any_rollout(
         with site.replica(namespace):
             wait_until(lambda: site.repository.read().timestamp.version > before.version, "a new timestamp")
         assert site.repository.read().timestamp.expires > before.expires
+
+
+def test_the_largest_analysis_fits_into_status(site: Site, api: Api, namespace: str) -> None:
+    """Ten queries as long as they may be, none of which finds anything."""
+    site.channel(namespace, "wordy")
+    rollout = site.rollout(namespace, "wordy", step("100%", 3600))
+    for number in range(10):
+        selectors = " + ".join(f'sum(absent_{number}{{a="{letter * 60}"}})' for letter in "abcdefghijklmnopqrstuvwxyz")
+        rollout = rollout.with_metric(name=f"{number}-{'m' * 61}", query=selectors, max="1")
+    with site.replica(namespace):
+        api.create(rollout.manifest())
+        obj = site.wait(
+            namespace,
+            "wordy",
+            "to count its looks",
+            lambda o: min((one["missing"] for one in o.get("status", {}).get("analysis", ())), default=0) >= 2,
+        )
+    assert len(obj["status"]["analysis"]) == 11
+    assert len(json.dumps(obj["status"])) < 64 * 1024

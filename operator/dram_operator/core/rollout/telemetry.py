@@ -3,19 +3,19 @@
 A look asks for what is new since the look before it, and everything else is remembered. Nothing has to be: after a restart the first look asks
 further back. So a look costs the same whatever the look-back, and a silent device keeps its last report.
 
-| asked | cost with N devices | says |
-| --- | --- | --- |
-| series of `dram_device_info`, once an hour | N label sets, no samples | who was there during the look-back |
-| time of the newest `dram_device_info` | N × horizon / step points | last seen, release, labels |
-| `dram_device_healthy_seconds`, now | N points | healthy since |
-| `dram_device_release_seconds` of the candidate | its devices × horizon / step | switched to it at |
-| `dram_device_gave_up` of the candidate | its devices × horizon / step | gave up on it |
+| asked | says |
+| --- | --- |
+| the series of `dram_device_info` during the look-back, once an hour; no sample is read for it | who was there |
+| the time of the newest `dram_device_info` | last seen, release, labels |
+| `dram_device_healthy_seconds`, now | healthy since |
+| `dram_device_release_seconds` of the candidate, in this attempt | switched to it at |
+| `dram_device_gave_up` of the candidate, in this attempt | gave up on it |
 
-Horizons are a day at most, 288 points a device: 10,000 devices stay below 3 million of the 50 million points that a Prometheus allows a query. Ages, not
-dates, come from devices, because a device's clock may be wrong: a moment is the sample's time less the age.
+Each is asked for now; only a look that comes late, as the first one does, asks for the past too, a day and 72 points a device at most. Ages, not dates, come
+from devices, because a device's clock may be wrong: a moment is the sample's time less the age.
 """
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass, field, replace
 from datetime import UTC, datetime, timedelta
 from math import isfinite
@@ -26,12 +26,17 @@ from dram_operator.core.rollout.observed import NOTHING, DeviceReport
 
 LIVE_SECONDS = 300
 """For how long a Prometheus takes a series' newest sample for the present one (its look-back delta)."""
+LATE_SECONDS = LIVE_SECONDS // 2
+"""A look that comes later than this after the one before asks for the past too: sooner, samples of then are still the present ones."""
 LONGEST_HORIZON_SECONDS = 86_400
-FINE_HORIZON_SECONDS, FINE_STEP_SECONDS = 3_600, 60
+NEAR_SECONDS, NEAR_STEP_SECONDS = 7_200, LIVE_SECONDS
+"""The near past is seen to the second: between two points that are no further apart no sample gets lost."""
+FAR_POINTS = 48
+"""Of the past beyond: a point every half hour of a day."""
+ATTEMPT_POINTS = 24
+FINEST_STEP_SECONDS = 60
 SAME_SECONDS = 1
 """Samples of one scrape or one push differ by less."""
-COARSE_STEP_SECONDS = LIVE_SECONDS
-"""A longer step would miss samples between two points."""
 LIST_SECONDS = 3_600.0
 """How often the series of the whole look-back are listed again: only a series that came and went unseen is missed meanwhile."""
 NO_RELEASE = ("", "none")
@@ -149,10 +154,9 @@ def list_selector(subject: Subject) -> str:
 def questions(subject: Subject, memory: Memory, at: datetime) -> Questions:
     """What to ask at a moment."""
     channel = f'channel="{subject.channel}"'
-    info = f"timestamp(dram_device_info{{{channel}}})"
+    back = _horizon(subject, memory, at)
+    seen = _with_past("max", f"timestamp(dram_device_info{{{channel}}})", _seen_ranges(back))
     healthy = f"dram_device_healthy_seconds{{{channel}}}"
-    back = _back(_horizon(subject, memory, at))
-    seen = f"{info} or max_over_time({info}{back})"
     if subject.digest is None:
         return Questions(seen, healthy)
     of_candidate = f'{channel}, release="{subject.digest}"'
@@ -160,22 +164,41 @@ def questions(subject: Subject, memory: Memory, at: datetime) -> Questions:
     return Questions(
         seen,
         healthy,
-        activated=_in_attempt(f"timestamp({age}) - {age}", age, subject, back, "min"),
-        gave_up=_in_attempt(gave_up, gave_up, subject, back, "max"),
+        activated=_in_attempt("min", f"timestamp({age}) - {age}", age, subject, back, at),
+        gave_up=_in_attempt("max", f"{gave_up} > 0", gave_up, subject, back, at),
     )
 
 
-def _in_attempt(expression: str, series: str, subject: Subject, back: str, pick: str) -> str:
+def _in_attempt(pick: str, expression: str, series: str, subject: Subject, back: int, at: datetime) -> str:
     """What devices told while they took part in the present attempt: an earlier one of the same release is another story.
 
-    A sample of before stays visible for LIVE_SECONDS, so it has to be as new as what tells of the attempt.
+    A sample of before stays visible for LIVE_SECONDS: until then it also has to be as new as what tells of the attempt.
     """
     info = f'dram_device_info{{channel="{subject.channel}", attempt="{subject.attempt}"}}'
-    taking_part = f"max by (channel, device) (timestamp({info}))"
-    told = (
-        f"({expression} and (timestamp({series}) + {SAME_SECONDS} >= on (channel, device) group_left () {taking_part}))"
-    )
-    return f"{pick}_over_time({told}{back}) or {told}"
+    old_enough = int(_age(subject, at)) - LIVE_SECONDS
+    if old_enough <= 0:
+        taking_part = f"max by (channel, device) (timestamp({info}))"
+        return f"{expression} and (timestamp({series}) + {SAME_SECONDS} >= on (channel, device) group_left () {taking_part})"
+    span = min(back, old_enough)
+    ranges = (_range(span, ATTEMPT_POINTS),) if span else ()
+    return _with_past(pick, f"({expression} and on (channel, device) {info})", ranges)
+
+
+def _with_past(pick: str, expression: str, ranges: Iterable[str]) -> str:
+    """The expression now, or what it was at some point of the ranges; of those that are older the earlier ones count."""
+    past = [f"{pick}_over_time({expression}{each})" for each in ranges]
+    return " or ".join([*past, expression] if pick == "min" else [expression, *past])
+
+
+def _seen_ranges(back: int) -> tuple[str, ...]:
+    near = (f"[{min(back, NEAR_SECONDS)}s:{NEAR_STEP_SECONDS}s]",) if back else ()
+    return (*near, _range(back, FAR_POINTS)) if back > NEAR_SECONDS else near
+
+
+def _range(seconds: int, points: int) -> str:
+    """The range of a subquery, with so many points at most."""
+    step = max(FINEST_STEP_SECONDS, -(-seconds // points))
+    return f"[{seconds}s:{step}s]"
 
 
 def remembered(memory: Memory, told: Told, subject: Subject) -> Memory:
@@ -258,16 +281,17 @@ def _listed(answer: Answer) -> tuple[Mapping[str, str], ...]:
     return tuple(first.values())
 
 
-def _horizon(subject: Subject, memory: Memory, at: datetime) -> float:
-    """How far back a look asks: to the look before, or as far as anything counts."""
-    if memory.looked_at is not None:
-        return abs((at - memory.looked_at).total_seconds()) + LIVE_SECONDS
-    begun = (at - subject.attempt_since).total_seconds() if subject.attempt_since else 0.0
-    return max(begun, float(subject.silence_seconds))
+def _horizon(subject: Subject, memory: Memory, at: datetime) -> int:
+    """How far back a look asks: to the look before, or as far as anything counts; 0 where the present tells all."""
+    if memory.looked_at is None:
+        asked = max(_age(subject, at), float(subject.silence_seconds))
+    else:
+        asked = abs((at - memory.looked_at).total_seconds())
+        if asked <= LATE_SECONDS:
+            return 0
+    return int(min(asked + LIVE_SECONDS, LONGEST_HORIZON_SECONDS))
 
 
-def _back(seconds: float) -> str:
-    """The range of a subquery. Points are at whole multiples of the step, so one more step makes sure of one."""
-    asked = min(max(int(seconds), LIVE_SECONDS), LONGEST_HORIZON_SECONDS)
-    step = FINE_STEP_SECONDS if asked <= FINE_HORIZON_SECONDS else COARSE_STEP_SECONDS
-    return f"[{asked}s:{step}s]"
+def _age(subject: Subject, at: datetime) -> float:
+    """Seconds since the attempt began."""
+    return (at - subject.attempt_since).total_seconds() if subject.attempt_since else 0.0

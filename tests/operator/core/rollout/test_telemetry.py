@@ -1,6 +1,7 @@
 """What devices told, asked of a real Prometheus: who is there, what each runs, since when it is well, and what it gave up on."""
 
 import asyncio
+import re
 from collections.abc import Iterator
 from dataclasses import replace
 from datetime import UTC, datetime, timedelta
@@ -12,7 +13,6 @@ from dram_operator.core.rollout.answers import Answer, Sample, Trouble
 from dram_operator.core.rollout.inventory import Inventory
 from dram_operator.core.rollout.observed import DeviceReport
 from dram_operator.core.rollout.telemetry import (
-    COARSE_STEP_SECONDS,
     LIST_SECONDS,
     LONGEST_HORIZON_SECONDS,
     Memory,
@@ -180,7 +180,9 @@ def test_one_that_was_only_listed_has_no_report(first: Memory) -> None:
 def test_later_looks_ask_for_what_is_new_and_remember_the_rest(server: PrometheusServer) -> None:
     memory = look(server, SUBJECT, Memory(), ago(1200))
     asked = questions(SUBJECT, memory, ago(1140))
-    assert "[360s:60s]" in asked.seen
+    assert "[" not in f"{asked.seen}{asked.activated}{asked.gave_up}"
+    late = questions(SUBJECT, memory, ago(600))
+    assert "[900s:300s]" in late.seen
     for minute in range(19, -1, -1):
         memory = look(server, SUBJECT, memory, ago(60 * minute))
     assert memory.reports() == look(server, SUBJECT, Memory(), NOW).reports()
@@ -192,11 +194,27 @@ def test_what_a_new_attempt_is_about_starts_anew(server: PrometheusServer, first
     assert {report.gave_up_on for report in reports.values()} == {None}
 
 
-def test_no_query_looks_further_back_than_a_day() -> None:
+def test_a_look_after_an_outage_finds_what_was_told_meanwhile(server: PrometheusServer) -> None:
+    before = look(server, SUBJECT, Memory(), ago(3240))
+    assert look(server, SUBJECT, before, NOW).reports() == look(server, SUBJECT, Memory(), NOW).reports()
+
+
+def test_right_after_the_attempts_start_old_words_do_not_count(server: PrometheusServer) -> None:
+    """At 3540 s ago the device takes part in the attempt, and its word of 3660 s ago is still the present one."""
+    subject = replace(SUBJECT, attempt_since=ago(3600))
+    assert look(server, subject, Memory(), ago(3540)).reports()["earlier"].gave_up_on is None
+
+
+def test_no_query_looks_further_back_than_a_day_nor_at_many_points() -> None:
     old = replace(SUBJECT, attempt_since=NOW - timedelta(days=40), silence_seconds=90 * DAY)
     asked = questions(old, Memory(), NOW)
-    assert f"[{LONGEST_HORIZON_SECONDS}s:{COARSE_STEP_SECONDS}s]" in asked.seen
-    assert LONGEST_HORIZON_SECONDS / COARSE_STEP_SECONDS * 10_000 < 3_000_000
+    texts = (asked.seen, asked.activated or "", asked.gave_up or "")
+    ranges = [[(int(span), int(step)) for span, step in re.findall(r"\[(\d+)s:(\d+)s\]", text)] for text in texts]
+    assert ranges == [
+        [(7200, 300), (LONGEST_HORIZON_SECONDS, 1800)],
+        [(LONGEST_HORIZON_SECONDS, 3600)],
+        [(LONGEST_HORIZON_SECONDS, 3600)],
+    ]
 
 
 def test_without_a_candidate_only_presence_is_asked_for() -> None:
