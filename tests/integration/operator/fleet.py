@@ -62,6 +62,7 @@ class FleetChannel:
     """The devices of one EdgeRollout."""
 
     name: str
+    repository: ReleaseRepository
     devices: list[FleetDevice]
     faults: dict[str, Fault] = field(default_factory=dict)
     """By release."""
@@ -76,10 +77,9 @@ class FleetChannel:
 
 
 class Fleet(Collector):
-    """`with Fleet(repository) as fleet:` serves `fleet.target`; devices poll the repository as long as it answers."""
+    """`with Fleet() as fleet:` serves `fleet.target`; devices poll their channel's repository as long as it answers."""
 
-    def __init__(self, repository: ReleaseRepository) -> None:
-        self._repository = repository
+    def __init__(self) -> None:
         self._lock = threading.Lock()
         self._stop = threading.Event()
         self.channels: dict[str, FleetChannel] = {}
@@ -122,10 +122,12 @@ class Fleet(Collector):
         """Where Prometheus scrapes it."""
         return f"127.0.0.1:{self._server.server_port}"
 
-    def add(self, channel: str, count: int, runs: str, **faults: Fault) -> FleetChannel:
+    def add(self, channel: str, repository: ReleaseRepository, count: int, runs: str, **faults: Fault) -> FleetChannel:
         """Devices of a channel that run a release already; faults by release with an `r` before the digest."""
         devices = [FleetDevice(f"{number:032x}", runs, time.monotonic()) for number in range(1, count + 1)]
-        made = FleetChannel(channel, devices, {digest.removeprefix("r"): fault for digest, fault in faults.items()})
+        made = FleetChannel(
+            channel, repository, devices, {digest.removeprefix("r"): fault for digest, fault in faults.items()}
+        )
         with self._lock:
             self.channels[channel] = made
         return made
@@ -151,18 +153,20 @@ class Fleet(Collector):
                     for device in channel.devices:
                         device.counts[device.release] = device.counts.get(device.release, 0.0) + now - before
             before = now
-            try:
-                self._poll()
-            except OperatorError:
-                continue
+            repositories = {id(one.repository): one.repository for one in self.channels.values()}
+            for repository in repositories.values():
+                try:
+                    self._poll(repository)
+                except OperatorError:
+                    continue
 
-    def _poll(self) -> None:
-        committed = self._repository.read()
-        for channel in list(self.channels.values()):
+    def _poll(self, repository: ReleaseRepository) -> None:
+        committed = repository.read()
+        for channel in [one for one in self.channels.values() if one.repository is repository]:
             path = f"channels/{channel.name}.json"
             digest = committed.digest_of(path)
             if digest is not None and digest != channel.digest:
-                document = ChannelDocument.decode(self._repository.content(path, digest))
+                document = ChannelDocument.decode(repository.content(path, digest))
                 channel.documents.append(document)
                 channel.document, channel.digest = document, digest
             with self._lock:

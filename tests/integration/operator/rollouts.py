@@ -59,7 +59,8 @@ class SignedArtifacts:
     async def view(self, obj: ApiObject, rollout: EdgeRollout) -> ArtifactView:
         digest = rollout.spec.artifact.sha256 or ""
         if f"artifacts/{digest}/manifest.json" not in self.repository.read().roles["artifacts"].targets:
-            return ArtifactView(reason=RolloutReason.AWAITING_SIGNATURE, message="`dram release sign` goes on")
+            why = "`dram release sign` goes on"
+            return ArtifactView(reason=RolloutReason.AWAITING_SIGNATURE, message=why, look_again_seconds=INTERVAL)
         return ArtifactView(ReleaseStatus(name=digest[:12], release=release_of(digest), since=stamp(datetime.now(UTC))))
 
 
@@ -126,7 +127,7 @@ class Site:
             candidate_lease_seconds=86_400,
         )
         self.installation.repository().publish({f"channels/{namespace}/{name}.json": document.encode()})
-        return self.fleet.add(f"{namespace}/{name}", DEVICES, self.old, **faults)
+        return self.fleet.add(f"{namespace}/{name}", self.repository, DEVICES, self.old, **faults)
 
     def rollout(self, namespace: str, name: str, *steps: str | dict[str, Any]) -> ARollout:
         """A quick rollout of the new release."""
@@ -183,7 +184,21 @@ def step(percent: str, bake: int = 5) -> dict[str, Any]:
 def a_site(
     plane: ControlPlane, s3: S3Server, folder: Path, clock: Callable[[], datetime] | None = None
 ) -> Iterator[Site]:
-    """Begin an installation."""
+    """Begin an installation, with devices and a metrics server."""
+    installation = begin(s3, folder, clock)
+    with ExitStack() as stack:
+        fleet = stack.enter_context(Fleet())
+        prometheus = stack.enter_context(PrometheusServer(config=scraping(fleet.target)))
+        yield Site(plane, s3, installation, prometheus, fleet)
+
+
+def a_twin(site: Site, folder: Path) -> Site:
+    """Another installation over the same servers, so that its operator is alone in its repository."""
+    return Site(site.plane, site.s3, begin(site.s3, folder), site.prometheus, site.fleet)
+
+
+def begin(s3: S3Server, folder: Path, clock: Callable[[], datetime] | None = None) -> Installation:
+    """Make keys and an empty repository."""
     settings = BucketSettings(
         f"{s3.bucket('releases')}/{uuid.uuid4().hex}",
         s3.endpoint,
@@ -193,10 +208,7 @@ def a_site(
     bucket, keys = Bucket(settings), KeyFolder(folder / "keys")
     installation = Installation(settings, keys, WallClock(), bucket=bucket)
     Ceremony(bucket, keys, clock or installation.clock).init(root_keys=1, threshold=1)
-    with ExitStack() as stack:
-        fleet = stack.enter_context(Fleet(installation.repository()))
-        prometheus = stack.enter_context(PrometheusServer(config=scraping(fleet.target)))
-        yield Site(plane, s3, installation, prometheus, fleet)
+    return installation
 
 
 def scraping(target: str) -> dict[str, Any]:

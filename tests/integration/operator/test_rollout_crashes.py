@@ -1,8 +1,12 @@
 """However the operator dies on the way of a rollout, and whoever writes in between: the same devices run the same releases."""
 
 import asyncio
+import json
 from collections.abc import Callable, Iterator
+from contextlib import ExitStack
+from dataclasses import dataclass
 from functools import partial
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -20,6 +24,7 @@ from tests.integration.operator.rollouts import (
     SignedArtifacts,
     Site,
     a_site,
+    a_twin,
     condition,
     is_completed,
     signed_artifacts,
@@ -124,49 +129,87 @@ def story(request: pytest.FixtureRequest, site: Site, new_namespace: NewNamespac
     return fault, run(site, new_namespace(), fault)
 
 
+@dataclass(frozen=True)
+class Crash:
+    """An operator that dies after so many writes to the API server, or after so many commits."""
+
+    kind: str
+    after: int
+    namespace: str
+    site: Site
+    channel: FleetChannel
+
+    def replica(self) -> Replica:
+        """The one that dies."""
+        faults = Faults(crash_after=self.after if self.kind == "write" else None)
+        replica, commits = (
+            self.site.replica(self.namespace, faults=faults),
+            Commits(self.after if self.kind == "commit" else None),
+        )
+        replica.make_artifacts, commits.die = commits.make, replica.die
+        return replica
+
+
 def test_a_crash_after_any_write_ends_the_same(
-    site: Site, new_namespace: NewNamespace, story: tuple[Fault | None, Ended]
+    site: Site, new_namespace: NewNamespace, story: tuple[Fault | None, Ended], tmp_path: Path
 ) -> None:
     fault, (want, writes, commits) = story
     ends = [("write", after) for after in range(1, writes + 1)] + [("commit", after) for after in range(1, commits + 1)]
     dead = 0
     for first in range(0, len(ends), AT_ONCE):
-        crashes = {new_namespace(): end for end in ends[first : first + AT_ONCE]}
-        channels = {namespace: begin(site, namespace, fault) for namespace in crashes}
-        dead += crash(site, crashes)
-        with site.replica(*crashes):
-            for namespace in crashes:
-                site.wait(namespace, NAME, "to settle", is_settled)
-                channel = channels[namespace]
-                wait_until(partial(is_told, channel), "the last document")
-        for namespace, end in crashes.items():
-            assert outcome(site, channels[namespace], namespace) == want, f"crash after {end}"
+        crashes = [
+            a_crash(site, new_namespace(), tmp_path / f"{first}-{number}", end, fault)
+            for number, end in enumerate(ends[first : first + AT_ONCE])
+        ]
+        dead += meet(crashes)
+        with ExitStack() as stack:
+            for crash in crashes:
+                stack.enter_context(crash.site.replica(crash.namespace))
+            for crash in crashes:
+                crash.site.wait(crash.namespace, NAME, "to settle", is_settled)
+                wait_until(partial(is_told, crash.channel), "the last document")
+        for crash in crashes:
+            found = renamed(outcome(crash.site, crash.channel, crash.namespace), crash.site)
+            assert found == renamed(want, site), f"crash after {crash.kind} {crash.after}"
+            site.fleet.channels.pop(crash.channel.name)
     assert dead >= len(ends) // 2, "too few died to prove anything"
 
 
-def crash(site: Site, crashes: dict[str, tuple[str, int]]) -> int:
-    """Every namespace gets a replica that dies after so many writes or commits; returns how many did."""
-    replicas: list[tuple[str, Replica]] = []
+def a_crash(site: Site, namespace: str, folder: Path, end: tuple[str, int], fault: Fault | None) -> Crash:
+    """An installation of its own: operators that share a repository would wait for each other."""
+    twin = a_twin(site, folder)
+    return Crash(*end, namespace, twin, begin(twin, namespace, fault))
+
+
+def meet(crashes: list[Crash]) -> int:
+    """Run until every operator died or is through; returns how many did."""
+    replicas: list[tuple[Crash, Replica]] = []
     try:
-        for namespace, (kind, after) in crashes.items():
-            replica = site.replica(namespace, faults=Faults(crash_after=after if kind == "write" else None))
-            commits = Commits(after if kind == "commit" else None)
-            replica.make_artifacts = commits.make
-            replica.__enter__()
-            commits.die = replica.die
-            replicas.append((namespace, replica))
-        for namespace in crashes:
-            start(site, namespace)
+        for crash in crashes:
+            replicas.append((crash, crash.replica()))
+            replicas[-1][1].__enter__()
+            start(crash.site, crash.namespace)
         wait_until(
-            lambda: all(one.api.is_dead or is_settled(site.get(namespace, NAME)) for namespace, one in replicas),
+            lambda: all(
+                one.api.is_dead or is_settled(crash.site.get(crash.namespace, NAME)) for crash, one in replicas
+            ),
             "every replica to die or to be through",
             patience_seconds=400,
-            explain=lambda: "\n".join(site.tell(namespace) for namespace, one in replicas if not one.api.is_dead),
+            explain=lambda: "\n".join(
+                crash.site.tell(crash.namespace) for crash, one in replicas if not one.api.is_dead
+            ),
         )
     finally:
         for _, replica in replicas:
             replica.stop()
     return sum(one.api.is_dead for _, one in replicas)
+
+
+def renamed(found: Object, site: Site) -> Object:
+    """An outcome with the names of its releases instead of their digests."""
+    text = json.dumps(found, sort_keys=True).replace(site.old, "old").replace(site.new, "new")
+    renamed: Object = json.loads(text)
+    return renamed
 
 
 def test_a_conflict_on_every_write_ends_the_same(

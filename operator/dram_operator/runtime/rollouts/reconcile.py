@@ -29,7 +29,7 @@ from dram_operator.runtime.rollouts.sight import Sight, View
 log = logging.getLogger(__name__)
 
 ARTIFACT_SECONDS = 10.0
-"""How often to ask for an artifact that is on its way: no watch tells of an upload, or of a signature made elsewhere."""
+"""How soon to ask again for an artifact that could not be asked for."""
 REPOSITORY_SECONDS = 5.0
 """How often to try again what the repository did not take."""
 
@@ -92,7 +92,7 @@ class RolloutReconciler:
         if written is not obj or published:
             # What was written may itself ask for more.
             return 0.0
-        return _soonest(decision, view, artifact, signed)
+        return _soonest(decision, view, signed)
 
     async def _signed(self, rollout: EdgeRollout) -> Signed:
         releases = self._senses.releases
@@ -114,7 +114,9 @@ class RolloutReconciler:
             raise
         except OperatorError as error:
             # Whatever holds the next artifact up, the candidate of now is still judged.
-            return ArtifactView(reason=RolloutReason.UPLOAD_FAILED, message=str(error))
+            return ArtifactView(
+                reason=RolloutReason.UPLOAD_FAILED, message=str(error), look_again_seconds=ARTIFACT_SECONDS
+            )
 
     def _observed(self, rollout: EdgeRollout, signed: Signed, view: View, artifact: ArtifactView) -> Observed:
         return Observed(
@@ -161,12 +163,7 @@ class RolloutReconciler:
         log.error("unreadable object: %s", message, extra=about(obj))
 
 
-def _soonest(decision: Decision, view: View, artifact: ArtifactView, signed: Signed) -> float | None:
-    waits_for_artifact = artifact is not NOT_LOOKED_FOR and artifact.release is None
-    due = (
-        decision.requeue_after,
-        view.due_in,
-        ARTIFACT_SECONDS if waits_for_artifact else None,
-        REPOSITORY_SECONDS if signed.problem and signed is not NO_REPOSITORY else None,
-    )
+def _soonest(decision: Decision, view: View, signed: Signed) -> float | None:
+    troubled = signed.problem and signed is not NO_REPOSITORY
+    due = (decision.requeue_after, view.due_in, REPOSITORY_SECONDS if troubled else None)
     return min((seconds for seconds in due if seconds is not None), default=None)

@@ -208,6 +208,7 @@ class Releases:
 def _tell(wish: _Wish, error: OperatorError | None) -> None:
     if error:
         wish.done.set_exception(error)
+        wish.done.exception()  # or it would be reported as lost when who waited for it is gone
     else:
         wish.done.set_result(None)
 
