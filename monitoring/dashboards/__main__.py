@@ -1,0 +1,5 @@
+"""`python -m monitoring.dashboards FOLDER`."""
+
+from monitoring.dashboards import main
+
+main()
