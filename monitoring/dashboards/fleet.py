@@ -7,6 +7,7 @@ from monitoring.dashboards.panels import Query, figure, graph, table
 CHANNEL = 'channel=~"$namespace/$name"'
 RATE = "[$__rate_interval]"
 LOCAL = f'{CHANNEL}, served_by="device"'
+CLOUD = f'{CHANNEL}, served_by="cloud"'
 SERVING = f'{CHANNEL}, release!="{NONE}"'
 
 
@@ -15,10 +16,8 @@ def _short(expression: str) -> str:
     return f'label_replace({expression}, "version", "$1", "release", "(.{{4,12}}).*")'
 
 
-def _latency(quantile: float, by: str = "") -> str:
-    return (
-        f"histogram_quantile({quantile}, sum by (le{by}) (rate(dram_device_request_seconds_bucket{{{LOCAL}}}{RATE})))"
-    )
+def _latency(quantile: float, by: str = "", matchers: str = LOCAL) -> str:
+    return f"histogram_quantile({quantile}, sum by (le{by}) (rate(dram_device_request_seconds_bucket{{{matchers}}}{RATE})))"
 
 
 def _requests(matchers: str) -> str:
@@ -96,7 +95,7 @@ ANSWERS = (
     graph(
         "Latency by release",
         "95 % of the answers took no longer.",
-        Query(_short(_latency(0.95, ", release")), "{{version}}"),
+        Query(_short(_latency(0.95, ", release", f'{SERVING}, served_by="device"')), "{{version}}"),
         unit="s",
     ),
     graph(

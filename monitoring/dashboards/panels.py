@@ -14,6 +14,8 @@ from grafana_foundation_sdk.builders.common import (
 )
 from grafana_foundation_sdk.builders.dashboard import DashboardLink, ThresholdsConfig
 from grafana_foundation_sdk.builders.prometheus import Dataquery
+from grafana_foundation_sdk.cog.builder import Builder
+from grafana_foundation_sdk.cog.variants import Dataquery as Target
 from grafana_foundation_sdk.models import common, dashboard
 from grafana_foundation_sdk.models.prometheus import PromQueryFormat
 
@@ -139,7 +141,7 @@ def linked(panel: tables.Panel, column: str, title: str, url: str) -> tables.Pan
     return panel.override_by_name(column, [dashboard.DynamicConfigValue("links", [link])])
 
 
-def _targets(queries: Sequence[Query]) -> list[Dataquery]:
+def _targets(queries: Sequence[Query]) -> list[Builder[Target]]:
     return [_target(query, letter) for query, letter in zip(queries, "ABCDEF", strict=False)]
 
 
