@@ -21,7 +21,7 @@ unexport PYTHONDONTWRITEBYTECODE
 export PYTHONPYCACHEPREFIX := $(CURDIR)/$(VENV)/bytecode
 export PATH := $(CURDIR)/$(BIN):$(PATH)
 
-.PHONY: help demo demo-test test train-test test-statistics e2e bench study check crds docs images constraints clean
+.PHONY: help demo demo-test test train-test test-statistics e2e bench study check crds dashboards docs images constraints clean
 help: ## show the targets
 	@awk -F ':.*## ' '/^[a-z0-9-]+:.*## / {printf "  make %-12s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
 
@@ -60,8 +60,12 @@ check: $(VENV)/.dev ## format, lint, types, import layers, generated files
 crds: $(VENV)/.dev ## generate crds/ from the models
 	@$(BIN)/python -m dram_operator.api.crd crds
 
-docs: $(VENV)/.dev ## generate docs/reference/ from the models, rules and reasons
+dashboards: $(VENV)/.dev ## generate the chart's Grafana dashboards from monitoring/
+	@$(BIN)/python -m monitoring.dashboards charts/dram/files/dashboards
+
+docs: $(VENV)/.dev ## generate docs/reference/ from the models, rules, reasons, metrics and alerts
 	@$(BIN)/python -m dram_operator.api.reference docs/reference
+	@$(BIN)/python -m monitoring.reference docs/reference
 
 images: $(VENV)/.dev ## build the images of operator, workers and agent with buildah
 	@$(BIN)/python images/build.py operator worker agent $(ARGS)

@@ -54,7 +54,7 @@ def test_no_environment_has_packages_that_break_torch() -> None:
 
 def test_constraints_pin_everything_and_name_no_server() -> None:
     lines = (ROOT / "constraints.txt").read_text().splitlines()
-    assert [line for line in lines if not re.fullmatch(r"[a-z0-9._-]+==[0-9][0-9a-z.]*", line)] == []
+    assert [line for line in lines if not re.fullmatch(r"[a-z0-9._-]+==([0-9]+!)?[0-9][0-9a-z.]*", line)] == []
     pinned = {canonicalize_name(line.partition("==")[0]) for line in lines}
     project = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]
     direct = [

@@ -1,0 +1,84 @@
+"""The reference pages of metrics and alerts. `python -m monitoring.reference FOLDER` writes them."""
+
+import sys
+from collections.abc import Iterable, Iterator
+from enum import StrEnum
+from pathlib import Path
+from typing import Any
+
+import yaml
+
+from dram_agent.device import Phase
+from dram_agent.errors import Cause
+from dram_agent.telemetry import FallbackCause, Outcome, ServedBy
+from dram_operator.runtime.metrics import LOSS_TERMS, SHOWN
+from dram_operator.runtime.rollouts.metrics import DEVICE_STATES, STATES, VERDICTS
+from monitoring.catalogue import Exported, device_metrics, operator_metrics
+
+ALERTS = Path(__file__).parents[1] / "charts" / "dram" / "files" / "alerts.yaml"
+RUNBOOKS = "../operations/alerts"
+VALUES: dict[tuple[str, str], Iterable[str] | type[StrEnum]] = {
+    ("dram_job_condition", "condition"): SHOWN,
+    ("dram_job_loss", "term"): LOSS_TERMS.values(),
+    ("dram_rollout_devices", "state"): DEVICE_STATES,
+    ("dram_rollout_metric_verdict", "verdict"): VERDICTS,
+    ("dram_rollout_state", "state"): STATES,
+    ("dram_device_fallbacks_total", "cause"): FallbackCause,
+    ("dram_device_refused_metadata_total", "cause"): Cause,
+    ("dram_device_requests_total", "outcome"): Outcome,
+    ("dram_device_requests_total", "served_by"): ServedBy,
+    ("dram_device_update_state", "state"): Phase,
+}
+"""Labels whose values are fixed."""
+
+
+def pages() -> dict[str, str]:
+    """Every page as Markdown, by the name of its file."""
+    return {"metrics.md": "\n".join(_metrics()), "alerts.md": "\n".join(_alerts())}
+
+
+def _metrics() -> Iterator[str]:
+    yield from ("# Metrics", "", "This page is made from the code by `make docs`.", "")
+    yield "The operator shows them on port 8080 under `/metrics`. `namespace` and `name` are those of the object, not of the pod: scrape with `honorLabels: true`."
+    yield from ("", "## Operator", "", *_table(operator_metrics()))
+    yield from ("## Devices", "")
+    yield "Scraped from the agent, or pushed by OTLP. `channel` is `namespace/name` of the EdgeRollout; `device` is there only where the owner allows it; `release` is a digest, or `none`."
+    yield from ("", *_table(device_metrics()))
+    yield from ("## Values of labels", "", "| Metric | Label | Values |", "| --- | --- | --- |")
+    for (metric, label), values in sorted(VALUES.items()):
+        yield f"| `{metric}` | `{label}` | {', '.join(f'`{value}`' for value in values)} |"
+    yield ""
+
+
+def _table(metrics: list[Exported]) -> Iterator[str]:
+    yield from ("| Name | Type | Labels | Meaning |", "| --- | --- | --- | --- |")
+    for each in metrics:
+        yield f"| `{each.name}` | {each.kind} | {', '.join(f'`{label}`' for label in each.labels)} | {each.meaning} |"
+    yield ""
+
+
+def _alerts() -> Iterator[str]:
+    yield from ("# Alerts", "", "This page is made from `charts/dram/files/alerts.yaml` by `make docs`.", "")
+    yield "That file is a plain rules file for Prometheus; with `monitoring.alerts.enabled` the chart installs it as a PrometheusRule."
+    yield ""
+    for group in yaml.safe_load(ALERTS.read_text())["groups"]:
+        yield from (f"## {group['name']}", "", "| Alert | Severity | After | Meaning |", "| --- | --- | --- | --- |")
+        for rule in group["rules"]:
+            yield _row(rule)
+        yield ""
+
+
+def _row(rule: dict[str, Any]) -> str:
+    name, after = rule["alert"], rule.get("for", "at once")
+    meaning = (Path(__file__).parents[1] / "docs" / "operations" / "alerts" / f"{name}.md").read_text().split("\n\n")[2]
+    return f"| [{name}]({RUNBOOKS}/{name}.md) | {rule['labels']['severity']} | {after} | {' '.join(meaning.split())} |"
+
+
+def main() -> None:
+    """Write the pages into the folder given as the only argument."""
+    for name, text in pages().items():
+        (Path(sys.argv[1]) / name).write_text(text)
+
+
+if __name__ == "__main__":
+    main()

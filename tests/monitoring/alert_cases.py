@@ -1,0 +1,247 @@
+"""A healthy installation, and one fault at a time: which alert fires, and what is near to it and fires none."""
+
+from dataclasses import dataclass, field
+from typing import Any
+
+MINUTES = 14 * 60
+"""Length of the story; the longest alert waits for twelve hours."""
+
+
+def steady(value: float) -> str:
+    return f"{value}x{MINUTES}"
+
+
+def rising(per_minute: float) -> str:
+    return f"0+{per_minute}x{MINUTES}"
+
+
+def until(minute: int, before: float, after: float) -> str:
+    return f"{before}x{minute - 1} {after}x{MINUTES - minute}"
+
+
+def gone_after(minute: int, value: float = 1) -> str:
+    return f"{value}x{minute - 1} stale"
+
+
+def a_job(reason: str = "Running", status: str = "Unknown") -> str:
+    return (
+        f'dram_job_condition{{namespace="tv", name="bot", condition="Succeeded", status="{status}", reason="{reason}"}}'
+    )
+
+
+def condition(kind: str, status: str, reason: str) -> str:
+    return f'dram_rollout_condition{{namespace="tv", name="bot", condition="{kind}", status="{status}", reason="{reason}"}}'
+
+
+def state(word: str) -> str:
+    return f'dram_rollout_state{{namespace="tv", name="bot", state="{word}"}}'
+
+
+def devices(word: str) -> str:
+    return f'dram_rollout_devices{{namespace="tv", name="bot", state="{word}"}}'
+
+
+def verdict(word: str) -> str:
+    return f'dram_rollout_metric_verdict{{namespace="tv", name="bot", metric="p95", verdict="{word}"}}'
+
+
+def of_device(name: str, number: int, **labels: str) -> str:
+    told = "".join(f', {label}="{value}"' for label, value in labels.items())
+    return f'{name}{{channel="tv/bot", device="{number:02}"{told}}}'
+
+
+def leader(instance: str) -> str:
+    return f'dram_operator_leader{{job="dram", instance="{instance}"}}'
+
+
+PROGRESS = 'dram_job_progress_ratio{namespace="tv", name="bot"}'
+TOKENS = 'dram_job_tokens_total{namespace="tv", name="bot"}'
+QUEUE = 'dram_operator_queue_depth{kind="EdgeRollout"}'
+ERRORS = 'dram_operator_reconcile_errors_total{kind="EdgeRollout"}'
+COUNT = 'dram_operator_reconcile_seconds_count{kind="EdgeRollout"}'
+HALF_LIFE = 'dram_releases_half_life_timestamp_seconds{role="timestamp"}'
+EXPIRY = 'dram_releases_expiry_timestamp_seconds{role="timestamp"}'
+RUNNING, READY, CALM = a_job(), condition("Ready", "True", "Completed"), condition("Stalled", "False", "Progressing")
+UNBLOCKED, PUBLISHED = condition("RollbackBlocked", "False", "Pending"), condition("Published", "True", "Signed")
+HEALTHY = {number: of_device("dram_device_healthy", number, release="ab") for number in range(10)}
+INFO = {number: of_device("dram_device_info", number, release="ab") for number in range(10)}
+REFUSED = {number: of_device("dram_device_refused_metadata_total", number, cause="replayed") for number in range(10)}
+WELL: dict[str, str] = {
+    leader("a"): steady(1),
+    leader("b"): steady(0),
+    QUEUE: steady(3),
+    ERRORS: steady(0),
+    COUNT: rising(60),
+    HALF_LIFE: steady(10**7),
+    EXPIRY: steady(2 * 10**7),
+    RUNNING: steady(1),
+    PROGRESS: rising(0.001),
+    TOKENS: rising(1000),
+    READY: steady(1),
+    CALM: steady(1),
+    UNBLOCKED: steady(1),
+    PUBLISHED: steady(1),
+    state("Idle"): steady(0),
+    state("Updating"): steady(1),
+    devices("expected"): steady(10),
+    devices("healthy"): steady(10),
+    devices("failed"): steady(0),
+    verdict("Pass"): steady(1),
+    verdict("Error"): steady(0),
+    **dict.fromkeys((*HEALTHY.values(), *INFO.values()), steady(1)),
+    **dict.fromkeys(REFUSED.values(), steady(0)),
+    # A device that has no local model answers from the cloud, as it should.
+    of_device("dram_device_healthy", 99, release="none"): steady(0),
+}
+
+
+@dataclass(frozen=True)
+class Case:
+    """A fault in a healthy installation."""
+
+    name: str
+    minute: int
+    """When it is looked at."""
+    fault: dict[str, str] = field(default_factory=dict)
+    without: tuple[str, ...] = ()
+    want: str | None = None
+    """The one alert that fires."""
+    labels: dict[str, str] = field(default_factory=dict)
+
+    @property
+    def series(self) -> dict[str, str]:
+        """All that there is."""
+        return {name: values for name, values in WELL.items() if name not in self.without} | self.fault
+
+
+BOT = {"namespace": "tv", "name": "bot"}
+KIND, ROLE = {"kind": "EdgeRollout"}, {"role": "timestamp"}
+FAILED = {"without": (RUNNING,), "fault": {a_job("GateFailed", "False"): steady(1)}}
+STANDING: dict[str, Any] = {"fault": {PROGRESS: steady(0.4), TOKENS: steady(5000)}}
+UNTAKEN: dict[str, str] = {devices("healthy"): steady(6)}
+UNREACHED: dict[str, str] = {verdict("Pass"): steady(0), verdict("Error"): steady(1)}
+ILL = {HEALTHY[0]: steady(0), HEALTHY[1]: steady(0)}
+SILENT = {INFO[number]: gone_after(60) for number in range(6)}
+LEADERLESS = {leader("a"): steady(0)}
+
+
+def stalled(reason: str) -> dict[str, Any]:
+    return {"without": (CALM,), "fault": {condition("Stalled", "True", reason): steady(1)}}
+
+
+def waiting(reason: str) -> dict[str, Any]:
+    return {"without": (RUNNING,), "fault": {a_job(reason): steady(1)} | STANDING["fault"]}
+
+
+CASES = (
+    Case("all is well, early", 30),
+    Case("all is well, at last", MINUTES),
+    Case("no replica reports", 10, without=(leader("a"), leader("b")), want="DramOperatorDown"),
+    Case("no replica has reported for a moment", 3, without=(leader("a"), leader("b"))),
+    Case("nobody leads", 10, LEADERLESS, want="DramOperatorNoLeader", labels={"job": "dram"}),
+    Case("the lease goes over", 3, LEADERLESS),
+    Case("the queue grows", 30, {QUEUE: rising(10)}, want="DramOperatorQueueGrowing", labels=KIND),
+    Case("a burst that is worked off", 30, {QUEUE: f"0x18 5000 0x{MINUTES}"}),
+    Case("reconciles fail", 40, {ERRORS: rising(10)}, want="DramOperatorReconcileErrors", labels=KIND),
+    Case("few reconciles fail", 40, {ERRORS: rising(3)}),
+    Case("a job failed", 10, **FAILED, want="DramJobFailed", labels=BOT | {"reason": "GateFailed"}),
+    Case(
+        "a job succeeded",
+        MINUTES,
+        without=(RUNNING,),
+        fault={a_job("Completed", "True"): steady(1)} | STANDING["fault"],
+    ),
+    Case(
+        "pods find no node",
+        45,
+        **waiting("Unschedulable"),
+        want="DramJobCannotStart",
+        labels=BOT | {"reason": "Unschedulable"},
+    ),
+    Case("pods find no node at first", 20, **waiting("Unschedulable")),
+    Case("a job stands still", 13 * 60, **STANDING, want="DramJobStalled", labels=BOT),
+    Case("a job has stood still for some hours", 5 * 60, **STANDING),
+    Case("a suspended job stands still", MINUTES, **waiting("Suspended")),
+    Case("one percent takes long, and tokens go on", MINUTES, {PROGRESS: steady(0.4)}),
+    Case(
+        "a rollback cannot go on",
+        10,
+        {condition("RollbackBlocked", "True", "RollbackBlocked"): steady(1)},
+        (UNBLOCKED,),
+        "DramRollbackBlocked",
+        BOT,
+    ),
+    Case(
+        "a rollback could not go on for a moment",
+        20,
+        {condition("RollbackBlocked", "True", "RollbackBlocked"): gone_after(5), UNBLOCKED: f"_x5 1x{MINUTES}"},
+    ),
+    Case(
+        "an artifact is in quarantine",
+        15,
+        **stalled("Quarantined"),
+        want="DramRolloutStalled",
+        labels=BOT | {"reason": "Quarantined"},
+    ),
+    Case("a step waits for approval", 10 * 60, **stalled("AwaitingApproval")),
+    Case(
+        "nobody approves",
+        13 * 60,
+        **stalled("AwaitingApproval"),
+        want="DramRolloutAwaitsPerson",
+        labels=BOT | {"reason": "AwaitingApproval"},
+    ),
+    Case("devices do not take up", 150, UNTAKEN, want="DramRolloutStuck", labels=BOT),
+    Case("devices do not take up yet", 90, UNTAKEN),
+    Case("devices take up slowly", MINUTES, {devices("healthy"): rising(0.01)}),
+    Case(
+        "nothing is on its way, and devices are off",
+        MINUTES,
+        UNTAKEN | {state("Updating"): steady(0), state("Idle"): steady(1)},
+    ),
+    Case("devices failed", 20, {devices("failed"): steady(2)}, want="DramRolloutDevicesFailed", labels=BOT),
+    Case("the metrics server is down", 20, UNREACHED, want="DramMetricSourceDown", labels=BOT | {"metric": "p95"}),
+    Case("the metrics server was down for a moment", 30, {verdict("Error"): until(8, 1, 0)}),
+    Case(
+        "the last look of a finished rollout failed",
+        MINUTES,
+        UNREACHED | {state("Updating"): steady(0), state("Idle"): steady(1)},
+    ),
+    Case(
+        "devices cannot be listed",
+        20,
+        {condition("Ready", "False", "InventoryUnavailable"): steady(1)},
+        (READY,),
+        "DramMetricSourceDown",
+        BOT,
+    ),
+    Case(
+        "the repository cannot be written",
+        20,
+        {condition("Published", "False", "RepositoryUnavailable"): steady(1)},
+        (PUBLISHED,),
+        "DramReleaseRepositoryDown",
+        BOT,
+    ),
+    Case(
+        "a document is about to be signed",
+        20,
+        {condition("Published", "False", "Pending"): steady(1)},
+        (PUBLISHED,),
+    ),
+    Case("nobody signs again", 60, {HALF_LIFE: steady(1200)}, want="DramMetadataPastHalfLife", labels=ROLE),
+    Case("signed again late", 60, {HALF_LIFE: f"1200x24 40000x{MINUTES}"}),
+    Case("metadata have expired", 10, {EXPIRY: steady(60)}, want="DramMetadataExpired", labels=ROLE),
+    Case(
+        "a device is offered old metadata",
+        100,
+        {REFUSED[3]: until(90, 0, 1)},
+        want="DramDevicesRefuseMetadata",
+        labels={"channel": "tv/bot", "cause": "replayed"},
+    ),
+    Case("a device was offered old metadata hours ago", 300, {REFUSED[3]: until(90, 0, 1)}),
+    Case("models do not answer", 30, ILL, want="DramDevicesUnhealthy", labels={"channel": "tv/bot", "release": "ab"}),
+    Case("one model of ten does not answer", MINUTES, {HEALTHY[0]: steady(0)}),
+    Case("most devices are silent", 120, SILENT, want="DramDevicesSilent", labels={"channel": "tv/bot"}),
+    Case("some devices are silent", MINUTES, {INFO[number]: gone_after(60) for number in range(5)}),
+)
