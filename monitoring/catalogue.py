@@ -7,6 +7,7 @@ from datetime import UTC, datetime
 from prometheus_client import CollectorRegistry
 from prometheus_client.metrics import MetricWrapperBase
 
+from dram_agent.gateway import metrics as gateway
 from dram_agent.telemetry import Identity, Telemetry
 from dram_operator.adapters.releases.repository import Expiries
 from dram_operator.runtime.board import ProgressBoard
@@ -53,9 +54,19 @@ def device_metrics() -> list[Exported]:
     return sorted(_exported(Telemetry(Identity("tv/bot", "device")).registry), key=lambda each: each.name)
 
 
+def gateway_metrics() -> list[Exported]:
+    """What a gateway shows on `/metrics`."""
+    return sorted(_exported(gateway.Metrics().registry), key=lambda each: each.name)
+
+
+def everything() -> list[Exported]:
+    """All of them."""
+    return [*operator_metrics(), *device_metrics(), *gateway_metrics()]
+
+
 def series() -> dict[str, frozenset[str]]:
     """Labels by the name of the series, of all that there is."""
-    return {name: labels for each in (*operator_metrics(), *device_metrics()) for name, labels in each.series.items()}
+    return {name: labels for each in everything() for name, labels in each.series.items()}
 
 
 def _never() -> datetime:

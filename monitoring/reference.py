@@ -8,12 +8,14 @@ from typing import Any
 
 import yaml
 
-from dram_agent.device import Phase
 from dram_agent.errors import Cause
+from dram_agent.gateway.refusal import Reason
+from dram_agent.gateway.stamp import Dropped
+from dram_agent.standing import Arm, Phase
 from dram_agent.telemetry import FallbackCause, Outcome, ServedBy
 from dram_operator.runtime.metrics import LOSS_TERMS, SHOWN
 from dram_operator.runtime.rollouts.metrics import DEVICE_STATES, STATES, VERDICTS
-from monitoring.catalogue import Exported, device_metrics, operator_metrics
+from monitoring.catalogue import Exported, device_metrics, gateway_metrics, operator_metrics
 
 ALERTS = Path(__file__).parents[1] / "charts" / "dram" / "files" / "alerts.yaml"
 RUNBOOKS = "../operations/alerts"
@@ -25,9 +27,12 @@ VALUES: dict[tuple[str, str], Iterable[str] | type[StrEnum]] = {
     ("dram_rollout_state", "state"): STATES,
     ("dram_device_fallbacks_total", "cause"): FallbackCause,
     ("dram_device_refused_metadata_total", "cause"): Cause,
+    ("dram_device_info", "arm"): Arm,
     ("dram_device_requests_total", "outcome"): Outcome,
     ("dram_device_requests_total", "served_by"): ServedBy,
     ("dram_device_update_state", "state"): Phase,
+    ("dram_gateway_dropped_points_total", "cause"): Dropped,
+    ("dram_gateway_refused_total", "cause"): Reason,
 }
 """Labels whose values are fixed."""
 
@@ -42,8 +47,9 @@ def _metrics() -> Iterator[str]:
     yield "The operator shows them on port 8080 under `/metrics`. `namespace` and `name` are those of the object, not of the pod: scrape with `honorLabels: true`."
     yield from ("", "## Operator", "", *_table(operator_metrics()))
     yield from ("## Devices", "")
-    yield "Scraped from the agent, or pushed by OTLP. `channel` is `namespace/name` of the EdgeRollout; `device` is there only where the owner allows it; `release` is a digest, or `none`."
+    yield "Scraped from the agent, or pushed by OTLP. `channel` is `namespace/name` of the EdgeRollout; `device` is there only where the owner allows it; `release` is a digest, or `none`. `dram_device_info` has the owner's labels too, as `label_<name>`."
     yield from ("", *_table(device_metrics()))
+    yield from ("## Gateway", "", "On its own port for metrics, under `/metrics`.", "", *_table(gateway_metrics()))
     yield from ("## Values of labels", "", "| Metric | Label | Values |", "| --- | --- | --- |")
     for (metric, label), values in sorted(VALUES.items()):
         yield f"| `{metric}` | `{label}` | {', '.join(f'`{value}`' for value in values)} |"

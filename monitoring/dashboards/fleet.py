@@ -143,6 +143,18 @@ HEALTH = (
         Query(f"sum by (cause) (increase(dram_device_refused_metadata_total{{{CHANNEL}}}[1h]))", "{{cause}}"),
         stacked=True,
     ),
+    graph(
+        "Gave up",
+        "Devices that will not run a release on offer, because it failed there, by release.",
+        Query(_short(f"sum by (release) (dram_device_gave_up{{{CHANNEL}}})"), "{{version}}"),
+    ),
+    graph(
+        "Age of the release",
+        "Since when the devices run what they run: the youngest and the middle one, by release.",
+        Query(_short(f"min by (release) (dram_device_release_seconds{{{SERVING}}})"), "{{version}} youngest"),
+        Query(_short(f"quantile by (release) (0.5, dram_device_release_seconds{{{SERVING}}})"), "{{version}} middle"),
+        unit="s",
+    ),
     table(
         "Most fallbacks",
         "The ten devices that asked the cloud most in the time shown.",
@@ -157,6 +169,29 @@ HEALTH = (
         units={"memory": "bytes"},
     ),
 )
+GATEWAY = (
+    graph(
+        "Pushes",
+        "Pushes a second that the backend took, those that it did not take, and those that were refused.",
+        Query(f"sum(rate(dram_gateway_accepted_total{RATE}))", "taken"),
+        Query(f"sum(rate(dram_gateway_backend_failures_total{RATE}))", "not taken"),
+        Query(f"sum by (cause) (rate(dram_gateway_refused_total{RATE}))", "refused: {{cause}}"),
+        width=8,
+    ),
+    graph(
+        "Dropped points",
+        "Points a second that were left out of pushes, by the cause.",
+        Query(f"sum by (cause) (rate(dram_gateway_dropped_points_total{RATE}))", "{{cause}}"),
+        width=8,
+    ),
+    graph(
+        "Backend",
+        "95 % of the pushes that the backend took, it took in no more than this.",
+        Query(f"histogram_quantile(0.95, sum by (le) (rate(dram_gateway_backend_seconds_bucket{RATE})))", "p95"),
+        unit="s",
+        width=8,
+    ),
+)
 BOARD = Board(
     uid="dram-fleet",
     title="Dram / Fleet",
@@ -165,5 +200,11 @@ BOARD = Board(
         Variable("namespace", "label_values(dram_device_info, channel)", part="/(.+)\\/.+/"),
         Variable("name", 'label_values(dram_device_info{channel=~"$namespace/.+"}, channel)', part="/.+\\/(.+)/"),
     ),
-    rows=(("Overview", OVERVIEW), ("Versions", VERSIONS), ("Answers", ANSWERS), ("Health", HEALTH)),
+    rows=(
+        ("Overview", OVERVIEW),
+        ("Versions", VERSIONS),
+        ("Answers", ANSWERS),
+        ("Health", HEALTH),
+        ("Gateway", GATEWAY),
+    ),
 )

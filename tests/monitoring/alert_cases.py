@@ -59,6 +59,8 @@ TOKENS = 'dram_job_tokens_total{namespace="tv", name="bot"}'
 QUEUE = 'dram_operator_queue_depth{kind="EdgeRollout"}'
 ERRORS = 'dram_operator_reconcile_errors_total{kind="EdgeRollout"}'
 COUNT = 'dram_operator_reconcile_seconds_count{kind="EdgeRollout"}'
+TAKEN, NOT_TAKEN = "dram_gateway_accepted_total", "dram_gateway_backend_failures_total"
+STALE = "dram_gateway_revocations_stale"
 HALF_LIFE = 'dram_releases_half_life_timestamp_seconds{role="timestamp"}'
 EXPIRY = 'dram_releases_expiry_timestamp_seconds{role="timestamp"}'
 RUNNING, READY, CALM = a_job(), condition("Ready", "True", "Completed"), condition("Stalled", "False", "Progressing")
@@ -72,6 +74,9 @@ WELL: dict[str, str] = {
     QUEUE: steady(3),
     ERRORS: steady(0),
     COUNT: rising(60),
+    TAKEN: rising(600),
+    NOT_TAKEN: steady(0),
+    STALE: steady(0),
     HALF_LIFE: steady(10**7),
     EXPIRY: steady(2 * 10**7),
     RUNNING: steady(1),
@@ -243,5 +248,9 @@ CASES = (
     Case("models do not answer", 30, ILL, want="DramDevicesUnhealthy", labels={"channel": "tv/bot", "release": "ab"}),
     Case("one model of ten does not answer", MINUTES, {HEALTHY[0]: steady(0)}),
     Case("most devices are silent", 120, SILENT, want="DramDevicesSilent", labels={"channel": "tv/bot"}),
+    Case("the backend takes little", 40, {NOT_TAKEN: rising(300)}, want="DramGatewayBackendFails"),
+    Case("the backend fails now and then", 40, {NOT_TAKEN: rising(30)}),
+    Case("an old revocation list", 60, {STALE: steady(1)}, want="DramGatewayRevocationsStale"),
+    Case("a revocation list that is written anew", 20, {STALE: steady(1)}),
     Case("some devices are silent", MINUTES, {INFO[number]: gone_after(60) for number in range(5)}),
 )

@@ -13,7 +13,7 @@ from prometheus_client import CollectorRegistry
 
 from tests.cluster.api import wait_until
 from tests.cluster.prometheus import PrometheusServer
-from tests.monitoring.world import Device, Operator, served
+from tests.monitoring.world import Device, Gateway, Operator, served
 
 
 @dataclass(frozen=True)
@@ -49,7 +49,7 @@ class Asked:
 @pytest.fixture(scope="session")
 def prometheus() -> Iterator[Asked]:
     """It has scraped every target at least three times."""
-    targets: dict[str, Callable[[], CollectorRegistry]] = {"/operator": Operator().work}
+    targets: dict[str, Callable[[], CollectorRegistry]] = {"/operator": Operator().work, "/gateway": Gateway().work}
     targets |= {f"/device/{number}": Device(number).work for number in range(4)}
     with served(targets) as address:
         jobs = [

@@ -9,7 +9,7 @@ from dram_operator.api import reference as resources
 from monitoring import catalogue
 from monitoring.reference import VALUES, main, pages
 from tests.cluster.folders import REPOSITORY
-from tests.monitoring.world import Device, Operator
+from tests.monitoring.world import Device, Gateway, Operator
 
 REFERENCE = REPOSITORY / "docs" / "reference"
 
@@ -33,8 +33,9 @@ def test_they_are_written_into_the_folder_given(tmp_path: Path, monkeypatch: pyt
     [
         (Operator().work(), catalogue.operator_metrics()),
         (Device(1).work(), catalogue.device_metrics()),
+        (Gateway().work(), catalogue.gateway_metrics()),
     ],
-    ids=["operator", "device"],
+    ids=["operator", "device", "gateway"],
 )
 def test_the_catalogue_is_what_an_installation_at_work_shows(
     registry: CollectorRegistry, told: list[catalogue.Exported]
@@ -48,6 +49,6 @@ def test_the_catalogue_is_what_an_installation_at_work_shows(
 
 
 def test_every_metric_says_what_it_means() -> None:
-    everything = [*catalogue.operator_metrics(), *catalogue.device_metrics()]
+    everything = catalogue.everything()
     assert [each.name for each in everything if not each.meaning.endswith(".")] == []
     assert {metric for metric, _ in VALUES} <= {each.name for each in everything}

@@ -10,6 +10,10 @@ from typing import Any
 from prometheus_client import CollectorRegistry, generate_latest
 
 from dram_agent.errors import Cause
+from dram_agent.gateway import metrics as gateway
+from dram_agent.gateway.refusal import Reason
+from dram_agent.gateway.stamp import Dropped
+from dram_agent.standing import Arm, Standing
 from dram_agent.telemetry import FallbackCause, Identity, Outcome, ServedBy, Telemetry
 from dram_operator.adapters.releases.repository import Expiries
 from dram_operator.adapters.resources import DISTILLATION_JOBS
@@ -86,12 +90,14 @@ def rollout(name: str, status: EdgeRolloutStatus) -> dict[str, Any]:
 
 
 class Device:
-    """A device at work."""
+    """A device at work; those with odd numbers run the candidate."""
 
     def __init__(self, number: int) -> None:
+        release, arm = (CANDIDATE, Arm.TREATED) if number % 2 else (STABLE, Arm.CONTROL)
         self.telemetry = Telemetry(Identity("tv/bot", f"{number:032x}", "tv", "1.2.3"))
-        self.telemetry.use(CANDIDATE if number % 2 else STABLE)
-        self.telemetry.assign(7, treated=bool(number % 2))
+        self.telemetry.use(release)
+        gave_up = {STABLE: False, CANDIDATE: False}
+        self.telemetry.show_standing(Standing(7, arm, gave_up, release, release_seconds=60))
         self.telemetry.show_golden(0.9)
 
     def work(self) -> CollectorRegistry:
@@ -100,8 +106,23 @@ class Device:
             self.telemetry.count_request(Outcome.OK, served_by, 0.3)
         self.telemetry.count_fallback(FallbackCause.OVERLOAD)
         self.telemetry.count_refusal(Cause.EXPIRED)
-        self.telemetry.show_health(healthy=True, memory_bytes=200 << 20)
+        self.telemetry.show_health(60, memory_bytes=200 << 20)
         return self.telemetry.registry
+
+
+class Gateway:
+    """A gateway at work."""
+
+    def __init__(self) -> None:
+        self.metrics = gateway.Metrics()
+
+    def work(self) -> CollectorRegistry:
+        """One more of everything."""
+        self.metrics.count_accepted(0.02)
+        self.metrics.count_refused(Reason.EXPIRED)
+        self.metrics.count_dropped(Dropped.LABELS, 2)
+        self.metrics.show(4, is_stale=False)
+        return self.metrics.registry
 
 
 @contextmanager
