@@ -53,7 +53,9 @@ def test_alerts_can_be_left_out_and_lead_to_their_pages() -> None:
     left_out = {"DramDevicesSilent", "DramGatewayBackendFails", "DramGatewayRevocationsStale"}
     names = ",".join(sorted(left_out))
     rule = one(
-        render(ALERTS, f"monitoring.alerts.disabled={{{names}}}", "monitoring.alerts.runbooks=https://docs.example/alerts/"),
+        render(
+            ALERTS, f"monitoring.alerts.disabled={{{names}}}", "monitoring.alerts.runbooks=https://docs.example/alerts/"
+        ),
         "PrometheusRule",
     )
     rules = [each for group in rule["spec"]["groups"] for each in group["rules"]]
@@ -68,14 +70,20 @@ def test_alerts_can_be_left_out_and_lead_to_their_pages() -> None:
     [
         ((DASHBOARDS,), "chart", ("grafana_dashboard", "1")),
         (
-            (DASHBOARDS, "monitoring.dashboards.namespace=grafana", "monitoring.dashboards.label=shown",
-             "monitoring.dashboards.labelValue=yes"),
+            (
+                DASHBOARDS,
+                "monitoring.dashboards.namespace=grafana",
+                "monitoring.dashboards.label=shown",
+                "monitoring.dashboards.labelValue=yes",
+            ),
             "grafana",
             ("shown", "yes"),
         ),
     ],
 )
-def test_dashboards_lie_where_the_sidecar_looks(values: tuple[str, ...], namespace: str, label: tuple[str, str]) -> None:
+def test_dashboards_lie_where_the_sidecar_looks(
+    values: tuple[str, ...], namespace: str, label: tuple[str, str]
+) -> None:
     maps = of_kind(render(*values), "ConfigMap")
     texts = {name: json.loads(text) for each in maps for name, text in each["data"].items()}
     assert texts == {name: json.loads(text) for name, text in files().items()}
