@@ -21,7 +21,7 @@ BUCKET = "releases"
 KEYS, CREDENTIALS = "dram-keys", "dram-releases"
 POLL_SECONDS = 3
 """What devices of the test wait between two polls, so that a rollout takes minutes."""
-SCRAPE = "2s"
+SCRAPE = "5s"
 
 
 @dataclass(frozen=True)
