@@ -91,6 +91,7 @@ class Node:
         self.processes.wait_ready("containerd", lambda: "Start streaming server" in self.processes.log("containerd"))
         self._start_kubelet(kubelet)
         self.processes.wait_ready("kubelet", self._is_ready)
+        self._tell_of_disk()
         # After the node is there: kube-proxy asks for it once, and then waits half a minute.
         self._start_proxy(kubeconfigs["kube-proxy"])
 
@@ -132,6 +133,12 @@ class Node:
         config = ["--config=kubelet.yaml", f"--kubeconfig={kubeconfig}", f"--root-dir={self.folder}/kubelet"]
         identity = [f"--hostname-override={NAME}", f"--node-ip={self.address}"]
         self.processes.start("kubelet", [str(binary("kubelet")), *config, *identity])
+
+    def _tell_of_disk(self) -> None:
+        """A kubelet that does not watch over the disk reports none, and no pod that asks for some would be scheduled."""
+        free = {"ephemeral-storage": str(shutil.disk_usage(self.folder).free)}
+        change = {"status": {"capacity": free, "allocatable": free}}
+        self.api().patch("Node", NAME, None, change, subresource="status")
 
     def _start_proxy(self, kubeconfig: Path) -> None:
         metrics, health = (f"127.0.0.1:{port}" for port in free_ports(2))

@@ -1,6 +1,7 @@
 """The admission policy: a command on a rollout is given in one's own name, and by those who may."""
 
 import json
+import uuid
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -45,9 +46,9 @@ def is_served(api: Api) -> bool:
 
 
 def is_in_force(api: Api) -> bool:
-    """Whether nonsense is refused by now."""
+    """Whether nonsense is refused by now; another one each time, because one that is there already is nobody's command."""
     try:
-        api.apply(rollout("probe", "nonsense"))
+        api.apply(rollout("probe", f"nonsense {uuid.uuid4()}"))
     except ApiError as error:
         return "ValidatingAdmissionPolicy" in error.message
     return False
