@@ -40,6 +40,8 @@ class Fleet:
     releases: Releases
     namespace: str
     channel: str
+    ids: tuple[str, ...]
+    """By their numbers."""
 
     @property
     def api(self) -> Api:
@@ -60,10 +62,6 @@ class Fleet:
     def running(self) -> list[Object]:
         """Those whose agent runs."""
         return [pod for pod in self.pods() if any("running" in one["state"] for one in _containers(pod))]
-
-    def device_id(self, pod: Object) -> str:
-        """The id of a pod's device."""
-        return _device_id(int(pod["metadata"]["name"].rpartition("-")[2]))
 
     def explain(self) -> str:
         """What the devices say."""
@@ -102,7 +100,7 @@ class Fleet:
             "goldenLeastRatio": LEAST_GOLDEN,
         }
         files = {"agent.yaml": yaml.safe_dump(settings), "root.json": self.releases.root, "golden.jsonl": golden}
-        ids = {f"{NAME}-{number}": _device_id(number) for number in range(SIZE)}
+        ids = {f"{NAME}-{number}": found for number, found in enumerate(self.ids)}
         return [
             {"apiVersion": "v1", "kind": "ConfigMap", "metadata": self._metadata(NAME), "data": files},
             {"apiVersion": "v1", "kind": "Secret", "metadata": self._metadata("device-ids"), "stringData": ids},
@@ -173,5 +171,11 @@ def _containers(pod: Object) -> list[Object]:
     return found
 
 
-def _device_id(number: int) -> str:
-    return f"{number + 1:032x}"
+
+def enrol(releases: Releases, channel: str, folder: Path) -> tuple[str, ...]:
+    """Give every device an identity, as its owner does; returns the ids."""
+    key = folder / "devices.key"
+    releases.dram("agent", "new-key", str(key))
+    for number in range(SIZE):
+        releases.dram("agent", "enroll", "--channel", channel, "--key", str(key), "--out", str(folder / str(number)))
+    return tuple((folder / str(number) / "device-id").read_text().strip() for number in range(SIZE))

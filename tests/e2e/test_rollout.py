@@ -12,7 +12,7 @@ from tests.bench.results import Row, write
 from tests.cluster.api import Object, wait_until
 from tests.cluster.prometheus import PrometheusServer
 from tests.e2e import models
-from tests.e2e.fleet import SIZE, Fleet
+from tests.e2e.fleet import SIZE, Fleet, enrol
 from tests.e2e.installation import Installation
 from tests.e2e.models import Source, put
 from tests.e2e.releases import Releases
@@ -73,11 +73,12 @@ def story(
     tmp_path_factory: pytest.TempPathFactory,
 ) -> Iterator[RolloutStory]:
     """Six devices that have no model yet, and a rollout to be."""
-    namespace = undisturbed.namespace
-    fleet = Fleet(installation.cluster, releases, namespace, f"{namespace}/{CHANNEL}")
+    namespace, channel = undisturbed.namespace, f"{undisturbed.namespace}/{CHANNEL}"
+    ids = enrol(releases, channel, tmp_path_factory.mktemp("devices"))
+    fleet = Fleet(installation.cluster, releases, namespace, channel, ids)
     fleet.start(models.golden_for(model, tmp_path_factory.mktemp("golden")))
     story = RolloutStory(installation.api, releases, prometheus, fleet, namespace, CHANNEL)
-    wait_until(lambda: len(story.running()) == SIZE, "the devices in Prometheus", explain=fleet.explain)
+    wait_until(lambda: set(story.running()) == set(ids), "the devices in Prometheus", explain=fleet.explain)
     yield story
     story.api.delete("EdgeRollout", CHANNEL, namespace)
     wait_until(lambda: story.api.find("EdgeRollout", CHANNEL, namespace) is None, "the rollout to go", explain=str)
