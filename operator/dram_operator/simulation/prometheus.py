@@ -46,17 +46,13 @@ class Prometheus:
         self.told_gave_up, self.told_treated = np.zeros(size, dtype=bool), np.zeros(size, dtype=bool)
         self.told_attempt = np.zeros(size, dtype=np.int64)
         self.told_gauges = Gauges(np.full(size, np.nan), np.full(size, np.nan), {})
-        self._recorded_at = 0.0
 
     def record(self, now: float) -> None:
-        """Take in what the devices tell, those too that have fallen silent since the last time."""
+        """Take in what the devices tell."""
         if self.is_up:
-            devices = self.devices
-            tells = ~devices.offline & (devices.silent_from > self._recorded_at)
-            self.records.record(now, devices.meters.counts, tells)
-            self.records.last_seen[tells] = np.minimum(now, devices.silent_from[tells])
+            tells = ~self.devices.offline & (self.devices.silent_from > now)
+            self.records.record(now, self.devices.meters.counts, tells)
             self._take(tells)
-        self._recorded_at = now
 
     def _take(self, tells: Bools) -> None:
         devices, meters, shown = self.devices, self.devices.meters, self.told_gauges
