@@ -2,6 +2,7 @@
 
 from dataclasses import replace
 from datetime import UTC, datetime
+from typing import Any
 
 import pytest
 from kubernetes.aio import client
@@ -26,7 +27,7 @@ BY_URI = a_rollout().having("spec.artifact", {"uri": "s3://models/bot", "sha256"
     ],
 )
 async def test_a_repository_that_is_away_is_a_view(
-    installation: Installation, change: dict[str, str], want: str
+    installation: Installation, change: dict[str, Any], want: str
 ) -> None:
     desk = ReleaseDesk(Bucket(replace(installation.settings, **change)), installation.first_root, installation.clock)
     # Nobody listens there: whatever would be asked of the API server would raise.

@@ -23,6 +23,7 @@ STALLING = frozenset(
         RolloutReason.STEP_DEADLINE_EXCEEDED,
         RolloutReason.ARTIFACT_NOT_FOUND,
         RolloutReason.ARTIFACT_NOT_RELEASABLE,
+        RolloutReason.UPLOAD_FAILED,
         RolloutReason.AWAITING_SIGNATURE,
     }
 )

@@ -416,6 +416,10 @@ class TestSpec:
         assert world.status.artifact == resolved
         assert world.condition("ArtifactReady") == "False Uploading"
         assert decision.requeue_after == 5.0
+        assert world.condition("Stalled").startswith("False")
+        failed = replace(waits, reason=RolloutReason.UPLOAD_FAILED)
+        world.reconcile(replace(world.observe(), artifact=failed))
+        assert world.condition("Stalled") == "True UploadFailed"
         world.reconcile()
         assert world.status.candidate is not None
         assert world.status.artifact == resolved
