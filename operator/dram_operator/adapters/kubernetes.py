@@ -5,9 +5,10 @@ they drop fields they do not know and cost a walk over every object, and a manif
 """
 
 import json
-from collections.abc import Callable
+from collections.abc import AsyncIterator, Callable
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 from urllib.parse import urlencode
 
 import aiohttp
@@ -21,6 +22,10 @@ PAGE = 500
 """Objects in one page of a listing: the API server's own client uses the same."""
 TIMEOUT = aiohttp.ClientTimeout(total=30)
 """The library's default of five minutes would let a dead connection hold a worker (and a lease) that long."""
+
+WATCH_SECONDS = 290
+WATCH_TIMEOUT = aiohttp.ClientTimeout(total=None, sock_connect=30, sock_read=WATCH_SECONDS + 30)
+"""A server that ends no watch in time is gone."""
 
 OnWrite = Callable[[str, Resource], None]
 
@@ -111,20 +116,52 @@ class Kubernetes:
         self, method: str, path: str, *, query: dict[str, str] | None = None, body: Object | None = None
     ) -> Object:
         """Send one request; raises the OperatorError that says whether another attempt helps."""
+        answer: Object = json.loads(await (await self._send(method, path, query, body, TIMEOUT)).read())
+        return answer
+
+    async def watch(
+        self, resource: Resource, namespace: str, name: str, version: str
+    ) -> AsyncIterator[tuple[str, Object]]:
+        """What happens to one object after a version of it, as type and object; ends when the server ends it."""
+        query = {"watch": "1", "fieldSelector": f"metadata.name={name}", "resourceVersion": version}
+        query |= {"timeoutSeconds": str(WATCH_SECONDS)}
+        response = await self._send("GET", resource.path(namespace), query, None, WATCH_TIMEOUT)
+        buffered = bytearray()
+        try:
+            async for chunk in response.response.content.iter_any():
+                buffered += chunk
+                *lines, rest = bytes(buffered).split(b"\n")
+                buffered = bytearray(rest)
+                for line in lines:
+                    event = json.loads(line)
+                    yield event["type"], event["object"]
+        except (aiohttp.ClientError, TimeoutError, OSError) as error:
+            raise Unavailable(f"watching {name}: {str(error) or type(error).__name__}") from error
+        finally:
+            response.response.close()
+
+    async def _send(
+        self,
+        method: str,
+        path: str,
+        query: dict[str, str] | None,
+        body: Object | None,
+        limits: aiohttp.ClientTimeout,
+    ) -> Any:
         headers = {"Content-Type": MERGE_PATCH if method == "PATCH" else "application/json"}
         await self._client.update_params_for_auth(headers, [], ["BearerToken"], path, method, body)
         url = self._client.configuration.host + path + ("?" + urlencode(query) if query else "")
         try:
             response = await self._client.rest_client.request(  # type: ignore[no-untyped-call]
-                method, url, headers=headers, body=body, _request_timeout=TIMEOUT
+                method, url, headers=headers, body=body, _request_timeout=limits
             )
-            content = await response.read()
+            if limits is TIMEOUT or response.status >= 400:
+                content = await response.read()
         except (aiohttp.ClientError, TimeoutError, OSError) as error:
             raise Unavailable(f"{method} {path}: {str(error) or type(error).__name__}") from error
         if response.status >= 400:
             raise failure(method, response.status, content, response.headers.get("Retry-After"))
-        answer: Object = json.loads(content)
-        return answer
+        return response
 
 
 async def load_configuration(kubeconfig: Path | None) -> client.Configuration:

@@ -1,4 +1,4 @@
-"""The Kubernetes resources that the operator touches, and where the API server keeps them."""
+"""The Kubernetes resources that the operator and the command line touch, and where the API server keeps them."""
 
 from dataclasses import dataclass
 from typing import Any
@@ -30,6 +30,11 @@ PODS = Resource("", "v1", "pods", "Pod")
 SERVICES = Resource("", "v1", "services", "Service")
 EVENTS = Resource("", "v1", "events", "Event")
 LEASES = Resource("coordination.k8s.io", "v1", "leases", "Lease")
+DEPLOYMENTS = Resource("apps", "v1", "deployments", "Deployment")
+CRDS = Resource("apiextensions.k8s.io", "v1", "customresourcedefinitions", "CustomResourceDefinition")
+SELF_REVIEWS = Resource("authentication.k8s.io", "v1", "selfsubjectreviews", "SelfSubjectReview")
+OWN_ACCESS_REVIEWS = Resource("authorization.k8s.io", "v1", "selfsubjectaccessreviews", "SelfSubjectAccessReview")
+ACCESS_REVIEWS = Resource("authorization.k8s.io", "v1", "subjectaccessreviews", "SubjectAccessReview")
 TOKEN_REVIEWS = Resource("authentication.k8s.io", "v1", "tokenreviews", "TokenReview")
 
 BY_KIND = {resource.kind: resource for resource in (DISTILLATION_JOBS, EDGE_ROLLOUTS, JOBS, PODS, SERVICES)}

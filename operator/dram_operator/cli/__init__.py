@@ -1,26 +1,44 @@
-"""The `dram` command. Each subcommand is imported when it is called: no image has everything that all of them need."""
+"""The `dram` command, and `kubectl dram`. Each subcommand is imported when it is called: no image has everything that all of them need."""
 
 from importlib import import_module
 
 import click
 
 _COMMANDS = {
-    "run": "Run a DistillationJob on this machine.",
-    "validate": "Check manifests by the CRD's schema and rules, without a cluster.",
-    "demo": "Distil a small support bot, end to end, on this machine.",
-    "operator": "Run the operator (what its pod runs).",
-    "agent": "Run the device agent (what devices run); enroll and revoke devices.",
-    "gateway": "Run the relay for the devices' telemetry.",
-    "keys": "Make, rotate and recover the release repository's signing keys.",
-    "release": "Sign artifacts for release.",
-    "fleet": "Run a fleet of devices without models, with the real protocol.",
-    "rollout": "Try an EdgeRollout: simulate it, or see which devices it would move.",
-    "worker": "Run one stage (what the workers' pods run).",
+    "run": ("run", "Run a DistillationJob on this machine."),
+    "validate": ("validate", "Check manifests by the CRD's schema and rules, without a cluster."),
+    "demo": ("demo", "Distil a small support bot, end to end, on this machine."),
+    "get": ("jobs", "List the cluster's DistillationJobs."),
+    "status": ("jobs", "Tell the story of a DistillationJob."),
+    "watch": ("jobs", "Follow a DistillationJob until it has ended."),
+    "report": ("jobs", "Say where the report of a DistillationJob lies, save it, or open it."),
+    "rollout": ("rollout", "Look at EdgeRollouts; approve, promote, abort, retry and undo them; rehearse one."),
+    "doctor": ("doctor", "Check an installation, and say what to do where something is wrong."),
+    "operator": ("operator", "Run the operator (what its pod runs)."),
+    "agent": ("agent", "Run the device agent (what devices run); enroll and revoke devices."),
+    "gateway": ("gateway", "Run the relay for the devices' telemetry."),
+    "keys": ("keys", "Make, rotate and recover the release repository's signing keys."),
+    "release": ("release", "Sign artifacts for release."),
+    "fleet": ("fleet", "Run a fleet of devices without models, with the real protocol."),
+    "worker": ("worker", "Run one stage (what the workers' pods run)."),
+    "completion": ("completion", "Print the completion script of a shell."),
 }
+"""Subcommands: the module, and what it does."""
+EXTRAS = {
+    "torch": "worker",
+    "xllamacpp": "agent",
+    "kopf": "operator",
+    "numpy": "local",
+    "matplotlib": "local",
+    "jsonschema": "local",
+    "common_expression_language": "local",
+}
+"""Which extra of the distribution brings a package; the others come with `kubectl`."""
+NOT_INSTALLED = 4
 
 
 class _Lazy(click.Group):
-    """Finds a subcommand in the module of its name."""
+    """Finds a subcommand in its module."""
 
     def list_commands(self, ctx: click.Context) -> list[str]:
         return list(_COMMANDS)
@@ -28,15 +46,29 @@ class _Lazy(click.Group):
     def get_command(self, ctx: click.Context, cmd_name: str) -> click.Command | None:
         if cmd_name not in _COMMANDS:
             return None
-        command: click.Command = getattr(import_module(f"dram_operator.cli.{cmd_name}"), cmd_name)
+        module = import_module(f"dram_operator.cli.{_COMMANDS[cmd_name][0]}")
+        command: click.Command = getattr(module, cmd_name)
         return command
+
+    def invoke(self, ctx: click.Context) -> object:
+        try:
+            return super().invoke(ctx)
+        except ModuleNotFoundError as error:
+            name = (error.name or "").partition(".")[0]
+            click.echo(f"{name} is not installed: pip install 'dram[{EXTRAS.get(name, 'kubectl')}]'", err=True)
+            raise SystemExit(NOT_INSTALLED) from error
 
     def format_commands(self, ctx: click.Context, formatter: click.HelpFormatter) -> None:
         with formatter.section("Commands"):
-            formatter.write_dl(list(_COMMANDS.items()))
+            formatter.write_dl([(name, what) for name, (_, what) in _COMMANDS.items()])
 
 
 @click.group(cls=_Lazy, context_settings={"help_option_names": ["-h", "--help"]})
 @click.version_option(package_name="dram")
 def main() -> None:
     """Distil big models for small devices, gate them and hand them over."""
+
+
+def kubectl() -> None:
+    """`kubectl-dram`, which kubectl calls for `kubectl dram`."""
+    main(prog_name="kubectl dram")

@@ -1,140 +1,90 @@
-"""`dram rollout`: what an EdgeRollout would do, before it does it."""
+"""`kubectl dram rollout`: the story of an EdgeRollout, the levers, and rehearsals without a cluster."""
 
-import json
-from collections.abc import Callable
-from dataclasses import asdict
+from collections.abc import Iterator
 from datetime import UTC, datetime
-from functools import wraps
-from pathlib import Path
-from typing import TYPE_CHECKING, ParamSpec
 
 import click
 
-if TYPE_CHECKING:
-    from dram_operator.simulation.plan import Plan
-    from dram_operator.simulation.timeline import Line
+from dram_operator.adapters.resources import EDGE_ROLLOUTS
+from dram_operator.api.edge_rollout import EdgeRollout
+from dram_operator.api.rollout_reasons import RolloutCondition, RolloutReason
+from dram_operator.cli.cluster import FAILED, REFUSED, Cluster, on_cluster
+from dram_operator.cli.devices import devices
+from dram_operator.cli.following import Story, follow
+from dram_operator.cli.levers import lever
+from dram_operator.cli.names import rollout_names
+from dram_operator.cli.output import Form, output_option, read_as, show_machine
+from dram_operator.cli.rehearsal import plan, simulate
+from dram_operator.core.rollout.commands import Verb
+from dram_operator.show.rollouts import condition, heading, rollout_story
+from dram_operator.show.words import console
 
-OK, BAD_INPUT, NOT_STABLE = 0, 2, 3
-SHOWN = 5
-"""Devices of a step that a plan names; all of them stand in its JSON."""
-
-P = ParamSpec("P")
-_rollout_option = click.option(
-    "-f", "--filename", "file", required=True, metavar="FILE",
-    type=click.Path(path_type=Path, allow_dash=True), help="The EdgeRollout's manifest, or - for standard input.",
-)  # fmt: skip
-_digest_option = click.option(
-    "--digest", metavar="SHA256", help="The release's digest; needed where the manifest names a job."
-)
-
-
-def _says_bad_input(command: Callable[P, None]) -> Callable[P, None]:
-    """Turn bad input into one line a problem and exit code 2."""
-
-    @wraps(command)
-    def run(*args: P.args, **kwargs: P.kwargs) -> None:
-        from dram_operator.simulation.inputs import BadInput
-
-        try:
-            command(*args, **kwargs)
-        except BadInput as error:
-            for problem in error.problems:
-                click.echo(problem, err=True)
-            raise SystemExit(BAD_INPUT) from error
-
-    return run
+NEVER_BY_ITSELF = (RolloutReason.ROLLED_BACK, RolloutReason.QUARANTINED)
 
 
 @click.group()
 def rollout() -> None:
-    """Try an EdgeRollout: simulate it with an imagined fleet, or see which devices it would move."""
+    """Look at EdgeRollouts; approve, promote, abort, retry and undo them; rehearse one without a cluster."""
 
 
 @rollout.command()
-@_rollout_option
-@click.option(
-    "--fleet", "fleet_file", required=True, type=click.Path(path_type=Path, dir_okay=False), help="The fleet's file."
-)
-@_digest_option
-@click.option("--seed", type=click.IntRange(0, 2**32 - 1), help="Draw with this seed instead of the fleet's own.")
-@click.option(
-    "--output", type=click.Path(path_type=Path, file_okay=False), help="Write timeline.json and report.html there."
-)
-@_says_bad_input
-def simulate(file: Path, fleet_file: Path, digest: str | None, seed: int | None, output: Path | None) -> None:
-    """Run the operator's own decisions on a virtual clock over an imagined fleet: days in seconds.
-
-    Exit codes: 0 the candidate becomes stable; 2 bad input; 3 it is rolled back, or waits, or does not get there in time.
-    """
-    from dram_operator.simulation import inputs, page
-    from dram_operator.simulation.simulation import Simulation
-    from dram_operator.simulation.timeline import Verdict, clock
-
-    manifest = inputs.read_rollout(file)
-    scenario = inputs.read_fleet(fleet_file, manifest)
-    scenario = scenario if seed is None else scenario.model_copy(update={"seed": seed})
-    simulation = Simulation(manifest, scenario, inputs.any_digest(manifest, digest), _print_line)
-    timeline = simulation.run()
-    for path in page.write(simulation, output) if output else ():
-        click.echo(f"file    {path}")
-    click.echo(f"{timeline.verdict} after {clock(simulation.now)}: {timeline.message}")
-    raise SystemExit(OK if timeline.verdict is Verdict.COMPLETED else NOT_STABLE)
-
-
-@rollout.command()
-@_rollout_option
-@click.option(
-    "--inventory", "devices", required=True, type=click.Path(path_type=Path, dir_okay=False),
-    help="JSON Lines with the id of a device, and optionally labels, class and retired, a device a line.",
-)  # fmt: skip
-@_digest_option
-@click.option("--json", "as_json", is_flag=True, help="Everything, as JSON: every device of every step.")
-@_says_bad_input
-def plan(file: Path, devices: Path, digest: str | None, as_json: bool) -> None:
-    """Which devices a rollout would move, step by step, and when at the earliest; nothing is written.
-
-    Exit codes: 0 done; 2 bad input.
-    """
-    from dram_operator.core.rollout.windows import WindowInvalid
-    from dram_operator.simulation import inputs
-    from dram_operator.simulation.plan import plan as plan_of
-
-    manifest = inputs.read_rollout(file)
-    known, exact = inputs.read_inventory(devices), inputs.exact_digest(manifest, digest)
-    try:
-        found = plan_of(manifest, known, exact, datetime.now(UTC).replace(microsecond=0))
-    except WindowInvalid as error:
-        raise inputs.BadInput(f"{file}: spec.strategy.windows: {error}") from error
-    if as_json:
-        click.echo(json.dumps(asdict(found), default=_stamp, indent=1))
+@click.argument("name", shell_complete=rollout_names)
+@output_option
+@on_cluster
+async def status(cluster: Cluster, name: str, form: Form | None) -> None:
+    """Tell the story of the rollout NAME: releases, steps, devices, metrics, commands, history."""
+    obj = await cluster.read(EDGE_ROLLOUTS, name)
+    if form:
+        show_machine(obj, form)
     else:
-        _print_plan(found)
+        console().print(rollout_story(read_as(EdgeRollout, obj), datetime.now(UTC)))
 
 
-def _print_line(line: "Line") -> None:
-    from dram_operator.simulation.timeline import clock
+@rollout.command()
+@click.argument("name", shell_complete=rollout_names)
+@click.option("--forever", is_flag=True, help="Go on when the rollout has ended: the next one comes.")
+@output_option
+@on_cluster
+async def watch(cluster: Cluster, name: str, forever: bool, form: Form | None) -> int | None:
+    """Follow the rollout NAME until it has ended. On a pipe: a line a change; with -o json an object a line.
 
-    click.echo(f"{clock(line.seconds):>12}  {line.type:<8} {line.reason:<22} {line.message}")
+    Exit codes: 0 the release is stable; 3 it was rolled back, or is in quarantine; 4 failed otherwise; 130 interrupted.
+    """
+    story = Story(lambda obj: read_as(EdgeRollout, obj), rollout_story, _news, _ended)
+    return await follow(cluster.changes(EDGE_ROLLOUTS, name), story, form, forever=forever)
 
 
-def _print_plan(found: "Plan") -> None:
-    click.echo(f"{found.known} devices, {found.held_back} of them held back")
-    for step in found.steps:
-        exactly = "about " if step.approximate else ""
-        click.echo(
-            f"step {step.shown}  from {_stamp(step.starts_at)}  {exactly}{len(step.moves)} devices move, "
-            f"{step.total} in all; watched for {step.bake_seconds} s{'; waits for approval: ' if step.approval else ''}"
-            f"{step.approval}"
+for _verb in Verb:
+    rollout.add_command(lever(_verb))
+for _command in (devices, simulate, plan):
+    rollout.add_command(_command)
+
+
+def _news(before: EdgeRollout | None, seen: EdgeRollout) -> Iterator[str]:
+    if before is None or heading(before) != heading(seen):
+        yield heading(seen)
+    old, new = (one.status.step if one else None for one in (before, seen))
+    if new and (old is None or (old.shown, old.state, old.devices) != (new.shown, new.state, new.devices)):
+        count = new.devices
+        yield (
+            f"… step {new.shown}: {new.state}: {count.healthy} of {count.expected} healthy, {count.failed} failed, "
+            f"{count.offline} offline"
         )
-        for device in step.moves[:SHOWN]:
-            click.echo(f"    {device}")
-        if len(step.moves) > SHOWN:
-            click.echo(f"    and {len(step.moves) - SHOWN} more: --json names them")
-    click.echo(f"stable    from {_stamp(found.stable_at)}")
+    known = {one.name: one.verdict for one in before.status.analysis} if before else {}
+    for metric in seen.status.analysis:
+        if known.get(metric.name) != metric.verdict:
+            sign = {"Pass": "✓", "Breach": "✗"}.get(metric.verdict, "!")
+            yield f"{sign} {metric.name}: {metric.verdict}: {metric.message}"
 
 
-def _stamp(moment: object) -> str:
-    from dram_operator.core.times import stamp
-
-    assert isinstance(moment, datetime)
-    return stamp(moment)
+def _ended(seen: EdgeRollout) -> int | None:
+    """None while something is on its way, or waits for somebody who may still come."""
+    status = seen.status
+    ready = condition(status, RolloutCondition.READY)
+    if ready is None or status.observed_generation < seen.metadata.generation:
+        return None
+    if ready.status == "True":
+        return 0
+    if status.candidate is None and ready.reason in NEVER_BY_ITSELF:
+        return REFUSED
+    return FAILED if ready.reason == RolloutReason.SPEC_INVALID else None

@@ -9,8 +9,10 @@ from rich.console import Console
 from dram_operator.api.distillation_job import DistillationJob
 from dram_operator.local.manifest import ManifestInvalid, read_job
 from dram_operator.local.runner import BAD_MANIFEST, FAILED, OK, Outcome, run_job
-from dram_operator.local.show import LiveBar, PlainLines, files_of, variants_table
+from dram_operator.local.show import LiveBar, PlainLines, files_of
 from dram_operator.local.workdir import Workdir, WorkdirBusy
+from dram_operator.show.jobs import variants_table
+from dram_operator.show.words import console as standard_output
 from dram_workers.errors import StageError
 
 
@@ -52,7 +54,7 @@ def run(file: Path, workdir: Path, changes: tuple[str, ...], mappings: tuple[str
 
 def run_and_show(job: DistillationJob, parent: Path, mounts: dict[str, str]) -> int:
     """Run the job and tell people about it; returns the exit code."""
-    console = Console()
+    console = standard_output()
     started = time.monotonic()
     try:
         with LiveBar(console) if console.is_terminal else PlainLines(console) as display:

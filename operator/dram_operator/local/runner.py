@@ -16,13 +16,14 @@ from typing import Protocol
 from dram_operator.api.distillation_job import DistillationJob
 from dram_operator.api.pods import Resources
 from dram_operator.api.spec import Storage
-from dram_operator.api.status import Condition, ConditionType, DistillationJobStatus, Reason
+from dram_operator.api.status import Condition, DistillationJobStatus, Reason
 from dram_operator.core.configs import storage_of
 from dram_operator.core.distillation import decide
 from dram_operator.core.installation import Installation
 from dram_operator.core.observed import Attempt, Decision, Observed, ProgressView
 from dram_operator.local.processes import Processes, machine_bytes, utc_now
 from dram_operator.local.workdir import Workdir
+from dram_operator.show.jobs import summary_of
 from dram_workers.stages import StoreSettings
 from dram_workers.store.open import open_store
 
@@ -195,18 +196,16 @@ def _write_ca_file(storage: Storage | None, workdir: Workdir) -> Path | None:
     return file
 
 
-def condition(status: DistillationJobStatus, wanted: ConditionType) -> Condition | None:
-    """A condition of the status."""
-    return next((found for found in status.conditions if found.type is wanted), None)
+def exit_code_of(summary: Condition) -> int:
+    """The exit code that a finished job's Succeeded condition stands for."""
+    if summary.status == "True":
+        return OK
+    gates = (Reason.GATE_FAILED, Reason.GATE_INCONCLUSIVE, Reason.PREFLIGHT_FAILED)
+    return GATE_FAILED if summary.reason in gates else FAILED
 
 
 def _outcome(status: DistillationJobStatus) -> Outcome:
-    summary = condition(status, ConditionType.SUCCEEDED)
+    summary = summary_of(status)
     if summary is None or summary.status == "Unknown":
         return Outcome(status, INTERRUPTED, Reason.SUSPENDED, "interrupted: run it again to go on")
-    code = FAILED
-    if summary.status == "True":
-        code = OK
-    elif summary.reason in (Reason.GATE_FAILED, Reason.GATE_INCONCLUSIVE, Reason.PREFLIGHT_FAILED):
-        code = GATE_FAILED
-    return Outcome(status, code, summary.reason, summary.message)
+    return Outcome(status, exit_code_of(summary), summary.reason, summary.message)

@@ -1,23 +1,21 @@
-"""What people see of a local run: a live bar on a terminal, plain lines elsewhere, and a table at the end."""
+"""What people see of a local run: a live bar on a terminal, plain lines elsewhere."""
 
 import time
-from datetime import timedelta
 from pathlib import Path
 from types import TracebackType
 from typing import Self
 
 from rich.console import Console
 from rich.progress import BarColumn, Progress, TaskID, TextColumn, TimeElapsedColumn
-from rich.table import Table
 
-from dram_operator.api.status import DistillationJobStatus, Reason, StageState, StageStatus, VariantStatus
+from dram_operator.api.status import DistillationJobStatus, StageState, StageStatus
 from dram_operator.core.observed import ProgressView
 from dram_operator.core.progress import eta_seconds
-from dram_operator.core.times import parse_time
+from dram_operator.show.jobs import progress_words, stage_line
+from dram_operator.show.words import said
 
 LINE_SECONDS = 10.0
 """A plain progress line at most this often."""
-MIB = 1024 * 1024
 
 
 class PlainLines:
@@ -38,7 +36,7 @@ class PlainLines:
     def stages(self, before: DistillationJobStatus, status: DistillationJobStatus) -> None:
         """Print the stages that have changed."""
         for stage in changed(before, status):
-            self._console.print(line(stage), highlight=False, markup=False, soft_wrap=True)
+            self._console.print(said(stage_line(stage)), soft_wrap=True)
 
     def progress(self, view: ProgressView) -> None:
         """Print how far the stage is."""
@@ -77,7 +75,7 @@ class LiveBar:
             task = self._tasks.pop(stage.id, None)
             if task is not None:
                 self._bar.remove_task(task)
-            self._bar.console.print(line(stage), highlight=False, markup=False, soft_wrap=True)
+            self._bar.console.print(said(stage_line(stage)), soft_wrap=True)
 
     def progress(self, view: ProgressView) -> None:
         """Move the bar."""
@@ -99,22 +97,6 @@ def changed(before: DistillationJobStatus, status: DistillationJobStatus) -> lis
     ]
 
 
-def line(stage: StageStatus) -> str:
-    """A stage's state in one line."""
-    match stage.state:
-        case StageState.RUNNING:
-            return f"… {stage.id}"
-        case StageState.SUCCEEDED:
-            took = "cached" if stage.reason == Reason.CACHED else f"{_seconds(stage)} s"
-            return f"✓ {stage.id} ({took})" + (f"; warning: {stage.message}" if stage.message else "")
-        case StageState.PENDING:
-            return f"↻ {stage.id}: {stage.reason}: {stage.message}; tried again at {stage.retry_at}"
-        case StageState.FAILED:
-            return f"✗ {stage.id}: {stage.reason}: {stage.message}"
-        case StageState.SKIPPED:
-            return f"- {stage.id}: {stage.message}"
-
-
 def describe(view: ProgressView) -> str:
     """A progress report in one line."""
     report = view.latest
@@ -124,19 +106,7 @@ def describe(view: ProgressView) -> str:
 
 def words(view: ProgressView) -> str:
     """Loss and remaining time, as far as they are known."""
-    loss, eta = view.latest.metrics.get("loss"), eta_seconds(view)
-    parts = [f"loss {loss:.3f}"] if loss is not None else []
-    parts += [f"about {timedelta(seconds=eta)} left"] if eta else []
-    return ", ".join(parts)
-
-
-def variants_table(status: DistillationJobStatus) -> Table:
-    """The variants, one a row."""
-    table = Table("variant", "size", "golden score", "pass rate", "tokens/s")
-    table.add_column("gates", overflow="fold")
-    for variant in status.variants:
-        table.add_row(*_cells(variant, status))
-    return table
+    return progress_words(view.latest.metrics.get("loss"), eta_seconds(view))
 
 
 def files_of(status: DistillationJobStatus, root: Path) -> list[str]:
@@ -148,25 +118,3 @@ def files_of(status: DistillationJobStatus, root: Path) -> list[str]:
             files = sorted(folder.glob("*.gguf")) if folder.is_relative_to(root) else []
             found += [str(file) for file in files] or [variant.uri]
     return found
-
-
-def _cells(variant: VariantStatus, status: DistillationJobStatus) -> list[str]:
-    def score(name: str, form: str) -> str:
-        value = variant.scores.get(name)
-        return "" if value is None else format(value, form)
-
-    failing = [
-        f"{row.verdict}: {row.gate}" for row in status.gates if row.variant == variant.name and row.verdict != "Pass"
-    ]
-    size = "" if variant.size_bytes is None else f"{variant.size_bytes / MIB:.0f} MiB"
-    gates = "\n".join(failing) or variant.gate
-    return [
-        variant.name, size, score("goldenScore", ".3f"), score("goldenPassRate", ".2f"), score("tokensPerSecond", ".0f"),
-        gates,
-    ]  # fmt: skip
-
-
-def _seconds(stage: StageStatus) -> int:
-    if not stage.started_at or not stage.finished_at:
-        return 0
-    return int((parse_time(stage.finished_at) - parse_time(stage.started_at)).total_seconds())

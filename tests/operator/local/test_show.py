@@ -7,7 +7,8 @@ from rich.console import Console
 
 from dram_operator.api.status import DistillationJobStatus, StageState, StageStatus, VariantStatus
 from dram_operator.core.observed import ProgressView
-from dram_operator.local.show import LiveBar, PlainLines, describe, files_of, variants_table
+from dram_operator.local.show import LiveBar, PlainLines, describe, files_of
+from dram_operator.show.jobs import variants_table
 from dram_workers.results import GateRow, Progress
 
 START = datetime(2030, 1, 1, tzinfo=UTC)
