@@ -63,8 +63,9 @@ crds: $(VENV)/.dev ## generate crds/ from the models
 dashboards: $(VENV)/.dev ## generate the chart's Grafana dashboards from monitoring/
 	@$(BIN)/python -m monitoring.dashboards charts/dram/files/dashboards
 
-docs: $(VENV)/.dev ## generate docs/reference/ from the models, rules, reasons, metrics and alerts
+docs: $(VENV)/.dev ## generate docs/reference/ from the models, rules, reasons, commands, metrics and alerts
 	@$(BIN)/python -m dram_operator.api.reference docs/reference
+	@$(BIN)/python -m dram_operator.cli.reference docs/reference
 	@$(BIN)/python -m monitoring.reference docs/reference
 
 images: $(VENV)/.dev ## build the images of operator, workers and agent with buildah

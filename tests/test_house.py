@@ -40,7 +40,7 @@ def pulled_by(extra: str) -> set[str]:
 
 @pytest.mark.parametrize(
     ("extra", "never"),
-    [("operator", HEAVY), ("worker", CONTROL), ("local", CONTROL), ("agent", AGENT_NEVER)],
+    [("operator", HEAVY), ("kubectl", HEAVY | {"kopf"}), ("worker", CONTROL), ("local", CONTROL), ("agent", AGENT_NEVER)],
 )
 def test_an_extra_pulls_nothing_of_the_other_roles(extra: str, never: set[str]) -> None:
     assert pulled_by(extra) & never == set()
@@ -48,7 +48,7 @@ def test_an_extra_pulls_nothing_of_the_other_roles(extra: str, never: set[str]) 
 
 def test_no_environment_has_packages_that_break_torch() -> None:
     pinned = {line.partition("==")[0] for line in (ROOT / "constraints.txt").read_text().splitlines()}
-    asked = set().union(*map(pulled_by, ("operator", "worker", "local", "agent", "dev")))
+    asked = set().union(*map(pulled_by, ("operator", "kubectl", "worker", "local", "agent", "dev")))
     assert (pinned | asked) & BANNED == set()
 
 
@@ -94,6 +94,9 @@ def test_the_core_has_no_clock() -> None:
         ("dram_operator.core.distillation", {"kopf", "kubernetes", "boto3", "torch"}),
         ("dram_operator.cli", {"kopf", "kubernetes", "torch", "rich"}),
         ("dram_operator.cli.keys", {"kopf", "kubernetes", "torch", "tuf"}),
+        ("dram_operator.cli.rollout", {"kopf", "kubernetes", "torch", "tuf", "numpy", "aiohttp"}),
+        ("dram_operator.cli.jobs", {"kopf", "kubernetes", "torch", "tuf", "numpy", "aiohttp"}),
+        ("dram_operator.cli.doctor", {"kopf", "torch", "rich", "numpy"}),
         ("dram_agent.main", {"kopf", "kubernetes", "torch", "numpy", "xllamacpp", "dram_operator"}),
         ("dram_operator.cli.run", {"kopf", "kubernetes", "torch"}),
         ("dram_operator.simulation.page", {"kopf", "kubernetes", "torch", "tuf", "aiohttp", "prometheus_client"}),

@@ -31,7 +31,7 @@ EXTRAS = {
     "numpy": "local",
     "matplotlib": "local",
     "jsonschema": "local",
-    "common_expression_language": "local",
+    "cel": "local",
 }
 """Which extra of the distribution brings a package; the others come with `kubectl`."""
 NOT_INSTALLED = 4

@@ -1,7 +1,9 @@
 """A real API server with Dram's kinds, the chart's roles and its policy for commands; and `kubectl dram` as one of its users."""
 
 from collections.abc import Iterator
+from functools import partial
 from pathlib import Path
+from uuid import uuid4
 
 import pytest
 import yaml
@@ -24,7 +26,7 @@ def api(control_plane: ControlPlane) -> Iterator[Api]:
     for file in sorted(CRDS.glob("*.yaml")):
         definition = yaml.safe_load(file.read_text())
         api.apply(definition)
-        wait_until(lambda name=definition["metadata"]["name"]: _is_served(api, name), "the kinds to be served")
+        wait_until(partial(_is_served, api, definition["metadata"]["name"]), "the kinds to be served")
     objects = [
         obj for kind in POLICY for obj in of_kind(render(f"namespaces={{{NAMESPACE}}}", namespace="kubectl"), kind)
     ]
@@ -90,7 +92,8 @@ def _is_served(api: Api, name: str) -> bool:
 
 def _is_in_force(api: Api) -> bool:
     try:
-        api.apply(a_manifest("probe", "nonsense"))
+        # Another text each time: one that was let in before would never be looked at again.
+        api.apply(a_manifest("probe", f"nonsense {uuid4()}"))
     except ApiError as error:
         return "ValidatingAdmissionPolicy" in error.message
     return False

@@ -10,7 +10,7 @@ from dram_operator.cli.doctor import cluster_checks, site_checks
 from dram_operator.cli.doctor.findings import Finding, Findings, Outcome, bad, unknown
 from dram_operator.cli.doctor.installation import Installation, find_deployments, of_deployment, own_installation
 from dram_operator.cli.output import Form, show_machine
-from dram_operator.errors import OperatorError, Refused, SettingsInvalid, Unavailable
+from dram_operator.errors import OperatorError, SettingsInvalid, Unavailable
 
 COLOURS = {Outcome.GOOD: "green", Outcome.BAD: "red", Outcome.UNKNOWN: "yellow"}
 AT_THE_CLUSTER = "check `kubectl config current-context`, --context and the network"
@@ -18,7 +18,9 @@ AT_THE_CLUSTER = "check `kubectl config current-context`, --context and the netw
 
 @click.command()
 @click.option("--operator-namespace", metavar="NAME", help="Where the operator is; absent looks for it everywhere.")
-@click.option("-o", "--output", "form", type=click.Choice(["json", "yaml"]), help="For programs: a list of the findings.")
+@click.option(
+    "-o", "--output", "form", type=click.Choice(["json", "yaml"]), help="For programs: a list of the findings."
+)
 @on_cluster
 async def doctor(cluster: Cluster, operator_namespace: str | None, form: Form | None) -> int | None:
     """Check cluster, CRDs, rights, operator, images, S3, Prometheus, release keys and their expiry.
@@ -37,50 +39,47 @@ async def doctor(cluster: Cluster, operator_namespace: str | None, form: Form | 
 
 
 async def _examined(cluster: Cluster, namespace: str | None) -> Findings:
-    try:
-        async for finding in cluster_checks.check_cluster(cluster):
-            yield finding
-    except OperatorError as error:
-        yield bad("cluster", str(error), AT_THE_CLUSTER)
-        return
-    async for finding in _guarded("kinds", cluster_checks.check_kinds(cluster)):
+    """Every finding, the cluster's first: one that cannot be used says nothing more."""
+    async for finding in _guarded("cluster", cluster_checks.check_cluster(cluster)):
         yield finding
-    try:
-        sites = await _sites(cluster, namespace)
-    except SettingsInvalid as error:
-        yield bad("settings", str(error), "correct the chart's values, then helm upgrade")
-        return
-    except Refused as error:
-        yield unknown("operator", f"it cannot be looked for: {error}", "name its namespace with --operator-namespace")
-        sites = []
-    else:
-        if not sites:
-            yield bad("operator", f"there is none in {namespace or 'the cluster'}", cluster_checks.INSTALL)
+        if finding.outcome is not Outcome.GOOD:
+            return
+    sites, problem = await _sites(cluster, namespace)
+    checks = [("kinds", cluster_checks.check_kinds(cluster))]
     if not any(site.is_inside for site in sites):
-        async for finding in _guarded("your rights", cluster_checks.check_own_rights(cluster)):
-            yield finding
+        checks.append(("your rights", cluster_checks.check_own_rights(cluster)))
     for site in sites:
-        async for finding in _of_site(cluster, site):
-            yield finding
-
-
-async def _sites(cluster: Cluster, namespace: str | None) -> list[Installation]:
-    own = own_installation()
-    return [own] if own else [of_deployment(one) for one in await find_deployments(cluster, namespace)]
-
-
-async def _of_site(cluster: Cluster, site: Installation) -> Findings:
-    checks: dict[str, AsyncIterator[Finding]] = {
-        "operator's rights": cluster_checks.check_operators_rights(cluster, site),
-        "storage": site_checks.check_storage(site),
-        "releases": site_checks.check_repository(cluster, site),
-        "prometheus": site_checks.check_metrics(site),
-    }
-    if site.deployment:
-        checks = {"operator": cluster_checks.check_operator(cluster, site), **checks}
-    for name, check in checks.items():
+        checks += _of_site(cluster, site)
+    for name, check in checks:
         async for finding in _guarded(name, check):
             yield finding
+    if problem:
+        yield problem
+
+
+async def _sites(cluster: Cluster, namespace: str | None) -> tuple[list[Installation], Finding | None]:
+    """The installations to look at, and what is wrong with looking for them."""
+    try:
+        own = own_installation()
+        found = [own] if own else [of_deployment(one) for one in await find_deployments(cluster, namespace)]
+    except SettingsInvalid as error:
+        return [], bad("settings", str(error), "correct the chart's values, then helm upgrade")
+    except OperatorError as error:
+        remedy = "name its namespace with --operator-namespace, or ask for the right to list deployments there"
+        return [], unknown("operator", f"it cannot be looked for: {error}", remedy)
+    nobody = bad("operator", f"there is none in {namespace or 'the cluster'}", cluster_checks.INSTALL)
+    return found, None if found else nobody
+
+
+def _of_site(cluster: Cluster, site: Installation) -> list[tuple[str, AsyncIterator[Finding]]]:
+    checks = [("operator", cluster_checks.check_operator(cluster, site))] if site.deployment else []
+    return [
+        *checks,
+        ("operator's rights", cluster_checks.check_operators_rights(cluster, site)),
+        ("storage", site_checks.check_storage(site)),
+        ("releases", site_checks.check_repository(cluster, site)),
+        ("prometheus", site_checks.check_metrics(site)),
+    ]
 
 
 async def _guarded(name: str, findings: AsyncIterator[Finding]) -> Findings:

@@ -150,7 +150,9 @@ async def _images(cluster: Cluster, site: Installation, deployment: Object) -> F
         if stuck:
             waiting = stuck[0]["state"]["waiting"]
             message = f"{stuck[0]['image']}: {waiting['reason']}: {waiting.get('message', '')}"
-            yield bad("operator's image", message, "check image.repository, image.tag and imagePullSecrets of the chart")
+            yield bad(
+                "operator's image", message, "check image.repository, image.tag and imagePullSecrets of the chart"
+            )
         else:
             yield good("operator's image", operator)
     if not worker:

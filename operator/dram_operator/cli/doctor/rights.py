@@ -25,7 +25,7 @@ OBJECTS: Rules = (
     ("", "events", ("create", "list", "patch")),
 )
 """Of the operator, in every namespace that it serves."""
-LEASE: Rules = (("coordination.k8s.io", "leases", ("create", "get", "update")),)
+LEASE: Rules = (("coordination.k8s.io", "leases", ("create", "get", "patch", "update")),)
 """Of the operator, in its own namespace."""
 REVIEWS: Rules = (("authentication.k8s.io", "tokenreviews", ("create",)),)
 """Of the operator, without a namespace."""

@@ -10,14 +10,14 @@ from tuf.api.metadata import Signed
 from dram_operator.adapters.prometheus import Endpoint, EndpointInvalid, Prometheus
 from dram_operator.adapters.releases.bucket import Bucket, BucketSettings
 from dram_operator.adapters.releases.keys import load_key
-from dram_operator.adapters.releases.roles import ARTIFACTS, ROOT, SNAPSHOT, TIMESTAMP, TIMESTAMP_LIFETIME
+from dram_operator.adapters.releases.roles import ARTIFACTS, ROOT, SNAPSHOT, TIMESTAMP_LIFETIME
 from dram_operator.adapters.releases.state import Committed, Reader
 from dram_operator.adapters.resources import Resource
 from dram_operator.cli.cluster import Cluster
 from dram_operator.cli.doctor.findings import Finding, Findings, bad, good, unknown
 from dram_operator.cli.doctor.installation import Installation
 from dram_operator.core.rollout.answers import Trouble
-from dram_operator.errors import OperatorError, Refused, RepositoryInvalid, Unavailable
+from dram_operator.errors import Refused, RepositoryInvalid, Unavailable
 
 CONFIG_MAPS = Resource("", "v1", "configmaps", "ConfigMap")
 SOON = timedelta(days=30)
@@ -38,7 +38,7 @@ async def check_storage(site: Installation) -> Findings:
             _, writer = await asyncio.open_connection(url.hostname, url.port or (443 if url.scheme == "https" else 80))
         writer.close()
     except (OSError, TimeoutError) as error:
-        yield _unreachable("storage", f"{url.netloc} cannot be reached: {error or 'no answer'}", site)
+        yield _unreachable("storage", f"{url.netloc} cannot be reached: {str(error) or 'no answer'}", site)
     else:
         yield good("storage", f"{storage.uri} at {url.netloc} can be reached; jobs bring their own credentials")
 
@@ -59,11 +59,17 @@ async def check_repository(cluster: Cluster, site: Installation) -> Findings:
         yield bad("releases", str(error), RENEW)
         return
     except Refused as error:
-        remedy = "check releases.credentialsSecret" if site.is_inside else f"give credentials as for AWS, or {site.exec_remedy}"
+        remedy = (
+            "check releases.credentialsSecret"
+            if site.is_inside
+            else f"give credentials as for AWS, or {site.exec_remedy}"
+        )
         yield (bad if site.is_inside else unknown)("releases", str(error), remedy)
         return
     sequence = committed.timestamp.version
-    yield good("releases", f"{settings.releases_uri}: commit {sequence} is signed by the keys that the pinned root leads to")
+    yield good(
+        "releases", f"{settings.releases_uri}: commit {sequence} is signed by the keys that the pinned root leads to"
+    )
     for finding in (*expiries(committed, datetime.now(UTC)), *_keys(site, committed)):
         yield finding
 
@@ -79,7 +85,10 @@ def expiries(committed: Committed, now: datetime) -> Iterator[Finding]:
         yield bad(check, f"not renewed for {renewed} and more, {until}", "the operator renews it: see its pods and log")
     else:
         yield good(check, until)
-    offline: dict[str, Signed] = {ROOT: committed.root, **{name: committed.roles[name] for name in ("targets", ARTIFACTS)}}
+    offline: dict[str, Signed] = {
+        ROOT: committed.root,
+        **{name: committed.roles[name] for name in ("targets", ARTIFACTS)},
+    }
     for name, signed in offline.items():
         left, until = signed.expires - now, f"good until {signed.expires:%Y-%m-%d}"
         if left <= SOON:
@@ -113,7 +122,9 @@ def _keys(site: Installation, committed: Committed) -> Iterator[Finding]:
         if keyid in keyids:
             yield good(check, f"{keyid[:12]} is the one that the repository names")
         else:
-            yield bad(check, f"{keyid[:12]} was rotated out", "put the new key into the Secret: dram keys rotate made it")
+            yield bad(
+                check, f"{keyid[:12]} was rotated out", "put the new key into the Secret: dram keys rotate made it"
+            )
 
 
 async def check_metrics(site: Installation) -> Findings:
