@@ -10,6 +10,8 @@ from pydantic import ValidationError
 from dram_operator.cli.cluster import Failure
 
 Form = Literal["json", "yaml"]
+UNKNOWN_FIELD = "extra_forbidden"
+"""Pydantic's word for it."""
 output_option = click.option(
     "-o",
     "--output",
@@ -47,7 +49,8 @@ def read_as(kind: type[K], obj: dict[str, Any]) -> K:
     try:
         return _read(kind, obj)
     except ValidationError as error:
-        first = error.errors(include_url=False, include_input=False)[0]
+        problems = error.errors(include_url=False, include_input=False)
+        first = next((one for one in problems if one["type"] != UNKNOWN_FIELD), problems[0])
         place = ".".join(map(str, first["loc"]))
         raise Failure(
             f"{place}: {first['msg']}: this version of `kubectl dram` does not understand the object: install the one "
@@ -60,7 +63,7 @@ def _read(kind: type[K], obj: dict[str, Any]) -> K:
         return kind.from_object(obj)  # type: ignore[no-any-return]
     except ValidationError as error:
         problems = error.errors(include_url=False, include_input=False)
-        unknown = [problem["loc"] for problem in problems if problem["type"] == "extra_forbidden"]
+        unknown = [problem["loc"] for problem in problems if problem["type"] == UNKNOWN_FIELD]
         if len(unknown) < len(problems):
             raise
         known = json.loads(json.dumps(obj))

@@ -276,17 +276,23 @@ def test_a_key_that_was_rotated_out(admin: Seat, inside: pytest.MonkeyPatch, rep
 
 
 def test_from_outside_the_repository_is_read_with_ones_own_credentials(
-    admin: Seat, install: Install, repository: Installation, s3_server: S3Server, monkeypatch: pytest.MonkeyPatch
+    admin: Seat,
+    api: Api,
+    install: Install,
+    repository: Installation,
+    s3_server: S3Server,
+    monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    root = (repository.folder.path / "root.json").read_text().replace(",", "\\,")
     install(
         f"releases.uri={repository.settings.uri}",
         f"releases.endpoint={s3_server.endpoint}",
-        f"releases.root={root}",
+        "releases.root=here",
         "releases.operatorKey.secret=keys",
         "prometheus[0].name=default",
         "prometheus[0].url=http://127.0.0.1:1",
     )
+    root = (repository.folder.path / "root.json").read_text()
+    api.patch("ConfigMap", "dram-releases", HOME, {"data": {"root.json": root}})
     for variable, value in s3_server.owner.environment().items():
         monkeypatch.setenv(variable, value)
     code, found = findings(admin, "--operator-namespace", HOME)
