@@ -1,8 +1,7 @@
 """`kubectl dram rollout devices`: how the devices of a rollout are, from its status, or one by one from Prometheus."""
 
-import asyncio
 from dataclasses import asdict
-from datetime import UTC, datetime, timedelta
+from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
@@ -13,8 +12,7 @@ from dram_operator.api.edge_rollout import EdgeRollout
 from dram_operator.cli.cluster import Cluster, Failure, on_cluster
 from dram_operator.cli.names import rollout_names
 from dram_operator.cli.output import Form, output_option, read_as, show_machine
-from dram_operator.core.rollout.observed import NOTHING
-from dram_operator.core.rollout.telemetry import Memory, Told, list_selector, questions, remembered
+from dram_operator.core.rollout.telemetry import Memory, remembered
 from dram_operator.core.times import stamp
 from dram_operator.show.devices import DeviceRow, device_rows, devices_table
 from dram_operator.show.rollouts import devices_lines
@@ -71,24 +69,15 @@ def _plain(row: DeviceRow) -> dict[str, Any]:
 async def _look(rollout: EdgeRollout, url: str, ca_file: Path | None, token_file: Path | None) -> list[DeviceRow]:
     """Ask what the operator asks, once."""
     from dram_operator.adapters.prometheus import Endpoint, EndpointInvalid, Prometheus
-    from dram_operator.runtime.rollouts.sight import subject_of
+    from dram_operator.runtime.rollouts.sight import ask_devices, subject_of
 
     try:
         server = Prometheus(Endpoint("--prometheus", url, ca_file=ca_file, token_file=token_file))
     except EndpointInvalid as error:
         raise Failure(str(error)) from error
     subject, at = subject_of(rollout), datetime.now(UTC)
-    asked = questions(subject, Memory(), at)
     try:
-        seen, healthy, activated, gave_up = await asyncio.gather(
-            *(
-                server.query(query, at) if query else _nothing()
-                for query in (asked.seen, asked.healthy, asked.activated, asked.gave_up)
-            )
-        )
-        since = at - timedelta(seconds=subject.lookback_seconds)
-        listed = await server.series(list_selector(subject), since, at)
-        told = Told(at, seen, healthy, activated, gave_up, listed)
+        told = await ask_devices(server, subject, Memory(), at)
     finally:
         await server.close()
     if told.trouble:
@@ -96,7 +85,3 @@ async def _look(rollout: EdgeRollout, url: str, ca_file: Path | None, token_file
             f"{url} gives no list of devices: {told.trouble.value}: check the address, its authority and the token"
         )
     return device_rows(rollout, remembered(Memory(), told, subject), subject, at)
-
-
-async def _nothing() -> Any:
-    return NOTHING

@@ -35,7 +35,7 @@ class DeviceRow:
 
 def device_rows(rollout: EdgeRollout, memory: Memory, subject: Subject, at: datetime) -> list[DeviceRow]:
     """A row a device, what is bad first."""
-    known = memory.inventory(subject, at)
+    known = memory.inventory()
     reports = memory.reports()
     rows = []
     for device in known.devices:

@@ -162,7 +162,7 @@ class Sight:
             watch.memory, watch.source = Memory(), source
         if watch.step != step:
             watch.windows, watch.step = {}, step
-        told = await _told(endpoint, subject, watch.memory, at)
+        told = await ask_devices(endpoint, subject, watch.memory, at)
         if told.trouble:
             # Who does not answer this does not answer the rest: to wait for it all would take many times as long.
             silent = told.trouble if told.trouble in ERRORS else None
@@ -211,7 +211,7 @@ def subject_of(rollout: EdgeRollout) -> Subject:
     )
 
 
-async def _told(endpoint: Prometheus, subject: Subject, memory: Memory, at: datetime) -> Told:
+async def ask_devices(endpoint: Prometheus, subject: Subject, memory: Memory, at: datetime) -> Told:
     """What devices say of themselves, all of it as of one moment."""
     asked = questions(subject, memory, at)
     seen, healthy, activated, gave_up = await asyncio.gather(
