@@ -15,6 +15,10 @@ from tests.integration.kubectl.seat import NAMESPACE, WAITING, Clerk, Seat, plac
 from tests.operator.show.test_jobs import full, under_way
 
 
+# A shell lets its jobs in the background ignore SIGINT, and so would what a test starts there.
+PROGRAM = "import signal; signal.signal(signal.SIGINT, signal.default_int_handler); from dram_operator.cli import main; main()"
+
+
 @dataclass
 class Screen:
     """A process on a terminal of its own."""
@@ -51,7 +55,7 @@ def on_terminal() -> Callable[..., Screen]:
 
     def run(seat: Seat, *arguments: str) -> Screen:
         mine, its = pty.openpty()
-        command = [sys.executable, "-m", "dram_operator.cli", *arguments, "--kubeconfig", str(seat.kubeconfig)]
+        command = [sys.executable, "-c", PROGRAM, *arguments, "--kubeconfig", str(seat.kubeconfig)]
         environment = {**os.environ, "TERM": "xterm", "COLUMNS": "120", "LINES": "40"}
         process = subprocess.Popen(command, stdin=its, stdout=its, stderr=its, env=environment, start_new_session=True)
         os.close(its)
