@@ -14,7 +14,6 @@ from tests.cluster.api import Api, wait_until
 from tests.integration.kubectl.seat import NAMESPACE, WAITING, Clerk, Seat, place_job, place_rollout, set_status
 from tests.operator.show.test_jobs import full, under_way
 
-
 # A shell lets its jobs in the background ignore SIGINT, and so would what a test starts there.
 PROGRAM = "import signal; signal.signal(signal.SIGINT, signal.default_int_handler); from dram_operator.cli import main; main()"
 
