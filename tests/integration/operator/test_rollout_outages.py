@@ -44,7 +44,8 @@ def test_a_metrics_server_that_was_away_changes_nothing(site: Site, api: Api, na
     channel = site.channel(namespace, "blind")
     with site.replica(namespace):
         api.create(site.rollout(namespace, "blind", step("50%", 20), step("100%", 0)).with_metric(**LATENCY).manifest())
-        site.wait(namespace, "blind", "to bake", lambda o: o.get("status", {}).get("step", {}).get("state") == "Baking")
+        # Before they have run it for long: afterwards all of them seem to have fallen silent with it.
+        wait_until(lambda: channel.running(site.new), "a device to run it", explain=lambda: site.tell(namespace))
         site.prometheus.stop()
         try:
             blind = site.wait(namespace, "blind", "to count errors", lambda o: errors(o) >= 3)

@@ -212,4 +212,5 @@ def _view(report: DeviceReport | None, digest: str, *, in_cohort: bool) -> Devic
         healthy_since=report.healthy_since,
         activated_at=report.activated_at,
         gave_up=report.gave_up_on == digest,
+        excused=report.excused,
     )

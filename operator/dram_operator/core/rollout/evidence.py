@@ -41,6 +41,8 @@ class DeviceView:
     """When it switched to the candidate."""
     gave_up: bool = False
     """It fell back from the candidate, refused it, or crashes with it."""
+    excused: bool = False
+    """Its silence may be the telemetry's own."""
 
 
 @dataclass(frozen=True)
@@ -120,9 +122,12 @@ def _is_well(device: DeviceView, expectation: Expectation, now: datetime) -> boo
 
 
 def _has_failed(device: DeviceView, expectation: Expectation, now: datetime) -> bool:
-    """A device that fell silent during its soak may have been killed by the candidate: silence does not clear it."""
+    """A device that fell silent during its soak may have been killed by the candidate: silence does not clear it.
+
+    After an outage of the telemetry every device seems to have been silent: none is blamed before it could have been heard again.
+    """
     if device.gave_up:
         return True
-    if device.activated_at is None or device.last_seen is None or _is_fresh(device, expectation, now):
+    if device.excused or device.activated_at is None or device.last_seen is None or _is_fresh(device, expectation, now):
         return False
     return device.last_seen < device.activated_at + timedelta(seconds=expectation.soak_seconds)

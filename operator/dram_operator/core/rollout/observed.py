@@ -43,6 +43,8 @@ class DeviceReport:
     """When it switched to the candidate of the present attempt."""
     gave_up_on: str | None = None
     """Digest of the release that it fell back from, refused, or crashes with."""
+    excused: bool = False
+    """Its silence may be the telemetry's own: that was interrupted, and has not been whole again for three intervals."""
 
 
 @dataclass(frozen=True)

@@ -21,6 +21,7 @@ from datetime import UTC, datetime, timedelta
 from math import isfinite
 
 from dram_operator.core.rollout.answers import Answer, Trouble
+from dram_operator.core.rollout.evidence import FRESH_INTERVALS
 from dram_operator.core.rollout.inventory import Inventory, inventory_of_series
 from dram_operator.core.rollout.observed import NOTHING, DeviceReport
 
@@ -37,6 +38,8 @@ ATTEMPT_POINTS = 24
 FINEST_STEP_SECONDS = 60
 SAME_SECONDS = 1
 """Samples of one scrape or one push differ by less."""
+MISSED_INTERVALS = 1.5
+"""A look that comes later than this was missed, or failed."""
 LIST_SECONDS = 3_600.0
 """How often the series of the whole look-back are listed again: only a series that came and went unseen is missed meanwhile."""
 NO_RELEASE = ("", "none")
@@ -72,6 +75,8 @@ class Subject:
     lookback_seconds: int = 2_592_000
     silence_seconds: int = 3_600
     """For how long a silent device is not yet offline."""
+    interval_seconds: int = 60
+    """Seconds between two looks."""
 
 
 @dataclass(frozen=True)
@@ -113,6 +118,8 @@ class Memory:
     """All that the looks so far have shown."""
 
     looked_at: datetime | None = None
+    whole_since: datetime | None = None
+    """Since when every look came in time and heard of somebody: before, a device's silence may have been the telemetry's."""
     sightings: Mapping[str, Sighting] = field(default_factory=dict)
     """By device."""
     listed_at: datetime | None = None
@@ -132,8 +139,10 @@ class Memory:
         seen = ((one.labels, one.at) for one in self.sightings.values())
         return inventory_of_series([*seen, *((labels, None) for labels in self.listed)])
 
-    def reports(self) -> dict[str, DeviceReport]:
+    def reports(self, subject: Subject) -> dict[str, DeviceReport]:
         """What each device told last."""
+        grace = timedelta(seconds=FRESH_INTERVALS * subject.interval_seconds)
+        excused = self.whole_since is None or self.looked_at is None or self.looked_at - self.whole_since < grace
         return {
             device: DeviceReport(
                 last_seen=one.at,
@@ -141,6 +150,7 @@ class Memory:
                 healthy_since=one.healthy_since,
                 activated_at=self.activated_at.get(device),
                 gave_up_on=self.about[1] if device in self.gave_up else None,
+                excused=excused,
             )
             for device, one in self.sightings.items()
         }
@@ -212,6 +222,7 @@ def remembered(memory: Memory, told: Told, subject: Subject) -> Memory:
     sightings = {device: one for device, one in memory.sightings.items() if one.at >= oldest} | _sightings(memory, told)
     after = Memory(
         looked_at=told.at,
+        whole_since=memory.whole_since if _goes_on(memory, sightings, told, subject) else told.at,
         sightings=sightings,
         listed_at=memory.listed_at,
         listed=memory.listed,
@@ -222,6 +233,16 @@ def remembered(memory: Memory, told: Told, subject: Subject) -> Memory:
     if told.listed is None:
         return after
     return replace(after, listed_at=told.at, listed=_listed(told.listed))
+
+
+def _goes_on(memory: Memory, sightings: Mapping[str, Sighting], told: Told, subject: Subject) -> bool:
+    """Whether no look was missed since the last one, and somebody was heard of lately."""
+    if memory.looked_at is None:
+        return False
+    in_time = 0 <= (told.at - memory.looked_at).total_seconds() <= MISSED_INTERVALS * subject.interval_seconds
+    newest = max((one.at for one in sightings.values()), default=None)
+    fresh = timedelta(seconds=FRESH_INTERVALS * subject.interval_seconds)
+    return in_time and newest is not None and told.at - newest <= fresh
 
 
 def _sightings(memory: Memory, told: Told) -> dict[str, Sighting]:

@@ -173,7 +173,7 @@ class Sight:
             )
         watch.memory = remembered(watch.memory, told, subject)
         measured = await _measured(endpoint, rollout, watch, at, None)
-        view = View(watch.memory.inventory(), watch.memory.reports(), measured)
+        view = View(watch.memory.inventory(), watch.memory.reports(subject), measured)
         return view if rollout.spec.inventory.uri is None else await self._listed(rollout, view)
 
     async def _listed(self, rollout: EdgeRollout, view: View) -> View:
@@ -208,6 +208,7 @@ def subject_of(rollout: EdgeRollout) -> Subject:
         attempt_since=parse_time(status.candidate.since) if status.candidate else None,
         lookback_seconds=spec.inventory.lookback_seconds,
         silence_seconds=max(spec.strategy.offline.after_seconds, fresh),
+        interval_seconds=spec.analysis.interval_seconds,
     )
 
 

@@ -109,15 +109,17 @@ def test_devices_are_known_with_their_class_and_labels(seen: Memory) -> None:
 
 
 def test_a_device_that_is_well_says_so(seen: Memory) -> None:
-    assert seen.reports()[WELL] == DeviceReport(NOW, NEW, healthy_since=ago(280), activated_at=ago(300))
+    assert seen.reports(SUBJECT)[WELL] == DeviceReport(
+        NOW, NEW, healthy_since=ago(280), activated_at=ago(300), excused=True
+    )
 
 
 def test_a_device_that_fell_back_says_so_and_when_it_had_begun(seen: Memory) -> None:
-    assert seen.reports()[FAILED] == DeviceReport(
-        NOW, OLD, healthy_since=ago(220), activated_at=ago(300), gave_up_on=NEW
+    assert seen.reports(SUBJECT)[FAILED] == DeviceReport(
+        NOW, OLD, healthy_since=ago(220), activated_at=ago(300), gave_up_on=NEW, excused=True
     )
 
 
 def test_a_device_without_a_model_runs_no_release(seen: Memory) -> None:
-    assert seen.reports()[EMPTY] == DeviceReport(NOW)
+    assert seen.reports(SUBJECT)[EMPTY] == DeviceReport(NOW, excused=True)
     assert NONE == "none"

@@ -50,6 +50,8 @@ def counted(device: DeviceView, policy: OfflinePolicy = OfflinePolicy.EXCLUDE) -
         (replace(WELL, gave_up=True, release=OTHER), (1, 1, 0, 1, 0)),
         (replace(WELL, last_seen=ago(181), activated_at=ago(300)), (1, 0, 0, 1, 0)),
         (replace(WELL, last_seen=ago(9000), activated_at=ago(9100)), (1, 0, 0, 1, 0)),
+        (replace(WELL, last_seen=ago(181), activated_at=ago(300), excused=True), (1, 0, 0, 0, 0)),
+        (replace(WELL, gave_up=True, excused=True), (1, 1, 0, 1, 0)),
         (replace(WELL, last_seen=ago(3601), activated_at=None), (0, 0, 0, 0, 1)),
         (replace(WELL, last_seen=None, activated_at=None), (0, 0, 0, 0, 1)),
         (replace(WELL, last_seen=ago(9000), activated_at=ago(20000)), (0, 0, 0, 0, 1)),

@@ -122,6 +122,11 @@ def first(server: PrometheusServer) -> Memory:
     return look(server, SUBJECT, Memory(), NOW)
 
 
+def heard(reports: dict[str, DeviceReport]) -> dict[str, DeviceReport]:
+    """The same from telemetry that has been whole for long."""
+    return {device: replace(report, excused=False) for device, report in reports.items()}
+
+
 def ago(seconds: float) -> datetime:
     return NOW - timedelta(seconds=seconds)
 
@@ -150,31 +155,31 @@ def test_a_device_that_stays_away_for_the_look_back_is_forgotten(first: Memory) 
 
 
 def test_a_device_tells_what_it_runs_and_since_when(first: Memory) -> None:
-    assert first.reports()["live"] == DeviceReport(
-        last_seen=NOW, release=NEW, healthy_since=ago(1700), activated_at=ago(1800)
+    assert first.reports(SUBJECT)["live"] == DeviceReport(
+        last_seen=NOW, release=NEW, healthy_since=ago(1700), activated_at=ago(1800), excused=True
     )
 
 
 def test_an_age_of_none_is_no_health(first: Memory) -> None:
-    assert first.reports()["sick"].healthy_since is None
+    assert first.reports(SUBJECT)["sick"].healthy_since is None
 
 
 def test_a_silent_device_keeps_its_last_word_to_the_second(first: Memory) -> None:
-    report = first.reports()["silent"]
+    report = first.reports(SUBJECT)["silent"]
     assert (report.last_seen, report.release, report.activated_at) == (ago(2400), NEW, ago(3000))
 
 
 def test_a_device_that_fell_back_was_exposed_all_the_same(first: Memory) -> None:
-    report = first.reports()["fell-back"]
+    report = first.reports(SUBJECT)["fell-back"]
     assert (report.release, report.activated_at, report.gave_up_on) == (OLD, ago(3300), NEW)
 
 
 def test_an_earlier_attempt_of_the_same_release_is_another_story(first: Memory) -> None:
-    assert first.reports()["earlier"].gave_up_on is None
+    assert first.reports(SUBJECT)["earlier"].gave_up_on is None
 
 
 def test_one_that_was_only_listed_has_no_report(first: Memory) -> None:
-    assert "long-gone" not in first.reports()
+    assert "long-gone" not in first.reports(SUBJECT)
 
 
 def test_later_looks_ask_for_what_is_new_and_remember_the_rest(server: PrometheusServer) -> None:
@@ -185,24 +190,24 @@ def test_later_looks_ask_for_what_is_new_and_remember_the_rest(server: Prometheu
     assert "[900s:300s]" in late.seen
     for minute in range(19, -1, -1):
         memory = look(server, SUBJECT, memory, ago(60 * minute))
-    assert memory.reports() == look(server, SUBJECT, Memory(), NOW).reports()
+    assert memory.reports(SUBJECT) == heard(look(server, SUBJECT, Memory(), NOW).reports(SUBJECT))
 
 
 def test_what_a_new_attempt_is_about_starts_anew(server: PrometheusServer, first: Memory) -> None:
-    reports = look(server, replace(SUBJECT, attempt=8), first, NOW).reports()
+    reports = look(server, replace(SUBJECT, attempt=8), first, NOW).reports(SUBJECT)
     assert {report.activated_at for report in reports.values()} == {None}
     assert {report.gave_up_on for report in reports.values()} == {None}
 
 
 def test_a_look_after_an_outage_finds_what_was_told_meanwhile(server: PrometheusServer) -> None:
     before = look(server, SUBJECT, Memory(), ago(3240))
-    assert look(server, SUBJECT, before, NOW).reports() == look(server, SUBJECT, Memory(), NOW).reports()
+    assert look(server, SUBJECT, before, NOW).reports(SUBJECT) == look(server, SUBJECT, Memory(), NOW).reports(SUBJECT)
 
 
 def test_right_after_the_attempts_start_old_words_do_not_count(server: PrometheusServer) -> None:
     """At 3540 s ago the device takes part in the attempt, and its word of 3660 s ago is still the present one."""
     subject = replace(SUBJECT, attempt_since=ago(3600))
-    assert look(server, subject, Memory(), ago(3540)).reports()["earlier"].gave_up_on is None
+    assert look(server, subject, Memory(), ago(3540)).reports(SUBJECT)["earlier"].gave_up_on is None
 
 
 def test_no_query_looks_further_back_than_a_day_nor_at_many_points() -> None:
@@ -234,15 +239,15 @@ def test_moments_that_cannot_be_are_no_moments(value: float) -> None:
     labels = {"device": "a", "release": NEW}
     bad = Answer((Sample(labels, value),))
     told = Told(NOW, Answer((Sample(labels, NOW.timestamp()),)), bad, bad, Answer())
-    report = remembered(Memory(), told, SUBJECT).reports()["a"]
+    report = remembered(Memory(), told, SUBJECT).reports(SUBJECT)["a"]
     assert (report.healthy_since, report.activated_at) == (None, None)
-    assert remembered(Memory(), replace(told, seen=bad), SUBJECT).reports() == {}
+    assert remembered(Memory(), replace(told, seen=bad), SUBJECT).reports(SUBJECT) == {}
 
 
 def test_series_without_a_device_tell_nothing() -> None:
     seen = Answer((Sample({"release": NEW}, NOW.timestamp()),))
     memory = remembered(Memory(), Told(NOW, seen, seen, seen, seen, seen), SUBJECT)
-    assert memory.reports() == {}
+    assert memory.reports(SUBJECT) == {}
     assert memory.inventory().known == 0
 
 
@@ -251,3 +256,29 @@ def test_one_trouble_spoils_the_look() -> None:
     assert Told(NOW, fine, fine, fine, fine).trouble is None
     for told in (Told(NOW, broken), Told(NOW, fine, broken), Told(NOW, fine, fine, fine, fine, broken)):
         assert told.trouble is Trouble.TIMED_OUT
+
+
+class TestInterruptions:
+    """Rule 2: an outage is no device's fault."""
+
+    def looks(self, *moments: int, seen: int | None = None) -> bool:
+        """Looks at so many seconds, with a device that was seen at each of them or at one moment; whether it is excused in the end."""
+        memory = Memory()
+        for moment in moments:
+            at, last = NOW + timedelta(seconds=moment), NOW + timedelta(seconds=moment if seen is None else seen)
+            told = Told(at, Answer((Sample({"device": "a", "release": NEW}, last.timestamp()),)))
+            memory = remembered(memory, told, SUBJECT)
+        return memory.reports(SUBJECT)["a"].excused
+
+    def test_after_a_restart_nobody_is_blamed_for_three_intervals(self) -> None:
+        assert self.looks(0)
+        assert self.looks(0, 60, 120)
+        assert not self.looks(0, 60, 120, 180)
+
+    def test_a_look_that_was_missed_begins_the_grace_anew(self) -> None:
+        assert self.looks(0, 60, 120, 180, 300)
+        assert not self.looks(0, 60, 120, 180, 300, 360, 420, 480)
+
+    def test_looks_that_hear_of_nobody_do_not_blame_anybody(self) -> None:
+        assert not self.looks(0, 60, 120, 180, seen=0)
+        assert self.looks(0, 60, 120, 180, 240, seen=0)
