@@ -25,6 +25,7 @@ PLANS = (
     (step("10%", 60), "pause", step("50%", 300), step("100%", 60)),
     ({"cohort": {"deviceIds": [f"{5:032x}"]}, "bakeSeconds": 60}, step("100%", 60)),
     (step("100%", 0),),
+    (step("50%", 60), step("10%", 60), step("100%", 600)),
 )
 TICKS = st.integers(0, 20)
 """Half minutes that go by after something happened."""
@@ -60,6 +61,8 @@ class Operator(World):
         self.looks: list[tuple[datetime, str]] = []
         self.knows_devices = True
         self.documents: list[ChannelDocument] = []
+        self.offered: dict[int, str] = {}
+        """Releases by attempt."""
         self.figures = lambda world, name, at: answers(self.kind, at)
 
     def observe(self) -> Observed:
@@ -103,6 +106,8 @@ class Operator(World):
         last = self.documents[-1] if self.documents else None
         if last and self._is_same_attempt(last, document):
             assert self._meant(last) <= self._meant(document)
+        if document.candidate:
+            assert self.offered.setdefault(document.attempt, document.candidate.digest) == document.candidate.digest
         self.documents.append(document)
         super()._publish(document)
 
@@ -141,6 +146,11 @@ class Stories(RuleBasedStateMachine):
     @rule(ticks=TICKS)
     def telemetry_is_good_again(self, ticks: int) -> None:
         self.world.kind, self.world.telemetry, self.world.knows_devices = "good", True, True
+        self._go_on(ticks)
+
+    @rule(ticks=TICKS)
+    def it_turns_bad(self, ticks: int) -> None:
+        self.world.kind, self.world.telemetry = "bad", True
         self._go_on(ticks)
 
     @rule(ticks=TICKS, telemetry=st.booleans(), knows_devices=st.booleans())
@@ -198,6 +208,11 @@ class Stories(RuleBasedStateMachine):
     @rule(ticks=TICKS, verb=st.sampled_from(Verb), digest=st.sampled_from([NEW, THIRD, OLD]), index=st.integers(0, 3))
     def a_person_says(self, ticks: int, verb: Verb, digest: str, index: int) -> None:
         self.world.command(verb, digest=digest, step_index=index)
+        self._go_on(ticks)
+
+    @rule(ticks=TICKS)
+    def a_person_aborts(self, ticks: int) -> None:
+        self.world.command(Verb.ABORT)
         self._go_on(ticks)
 
     @rule(ticks=TICKS)
