@@ -40,7 +40,13 @@ def pulled_by(extra: str) -> set[str]:
 
 @pytest.mark.parametrize(
     ("extra", "never"),
-    [("operator", HEAVY), ("kubectl", HEAVY | {"kopf"}), ("worker", CONTROL), ("local", CONTROL), ("agent", AGENT_NEVER)],
+    [
+        ("operator", HEAVY),
+        ("kubectl", HEAVY | {"kopf"}),
+        ("worker", CONTROL),
+        ("local", CONTROL),
+        ("agent", AGENT_NEVER),
+    ],
 )
 def test_an_extra_pulls_nothing_of_the_other_roles(extra: str, never: set[str]) -> None:
     assert pulled_by(extra) & never == set()

@@ -171,7 +171,6 @@ def _containers(pod: Object) -> list[Object]:
     return found
 
 
-
 def enrol(releases: Releases, channel: str, folder: Path) -> tuple[str, ...]:
     """Give every device an identity, as its owner does; returns the ids."""
     key = folder / "devices.key"

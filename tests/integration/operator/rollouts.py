@@ -213,7 +213,7 @@ def begin(s3: S3Server, folder: Path, clock: Callable[[], datetime] | None = Non
 
 def scraping(target: str) -> dict[str, Any]:
     """A configuration of Prometheus."""
-    job = {"job_name": "devices", "honor_labels": True, "scrape_interval": "1s"}
+    job = {"job_name": "devices", "honor_labels": True, "scrape_interval": "2s"}
     return {"scrape_configs": [job | {"static_configs": [{"targets": [target]}]}]}
 
 

@@ -33,7 +33,7 @@ from tests.integration.operator.rollouts import (
 
 pytestmark = pytest.mark.long
 
-AT_ONCE = 16
+AT_ONCE = 8
 """Replicas that crash side by side, each over a namespace of its own: most of their time is waiting."""
 NAME = "bot"
 LATENCY = {"name": "latency", "preset": "LatencyP95", "max": "300m"}
