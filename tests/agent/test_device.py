@@ -290,6 +290,9 @@ def test_the_age_of_a_release_is_of_its_activation_and_lives_through_restarts(
     fleet: Fleet, on_stable: Box, stable: Release, candidate: Release
 ) -> None:
     clock = fleet.installation.clock
+    clock.pass_time(seconds=700)
+    on_stable.updater.tick()
+    assert on_stable.updater.standing().release_seconds == 1000
     fleet.publish(stable, candidate)
     on_stable.updater.cycle()
     assert on_stable.updater.standing().release_seconds == 0

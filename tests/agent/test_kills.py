@@ -22,7 +22,8 @@ from tests.agent.power import DyingDisk, FullDisk, PowerLost
 from tests.agent.site import Answer
 
 TIMESTAMP = "metadata/timestamp.json"
-BYTES = {"older": b"older" * 100, "stable": b"stable" * 100, "candidate": b"candidate" * 100}
+OLDER = {"model": b"older" * 100, **{f"page{number}": b"of an older release" for number in range(4)}}
+FILES = {"older": OLDER, "stable": {"model": b"stable" * 100}, "candidate": {"model": b"candidate" * 100}}
 
 
 @dataclass
@@ -34,8 +35,8 @@ class Scene:
     releases: dict[str, Release]
 
     @property
-    def good(self) -> dict[str, bytes]:
-        return {release.digest: BYTES[name] for name, release in self.releases.items()}
+    def good(self) -> dict[str, dict[str, bytes]]:
+        return {release.digest: FILES[name] for name, release in self.releases.items()}
 
     def publish(self, stable: str, candidate: str | None = None, **more: Any) -> None:
         chosen = self.releases[candidate] if candidate else None
@@ -52,7 +53,7 @@ class Scene:
 
 @pytest.fixture
 def scene(fleet: Fleet, box: Box) -> Scene:
-    made = Scene(fleet, box, {name: fleet.release(model=body) for name, body in BYTES.items()})
+    made = Scene(fleet, box, {name: fleet.release(**files) for name, files in FILES.items()})
     box.boot()
     for name in ("older", "stable"):
         made.publish(name)
@@ -170,7 +171,8 @@ def check_slots(scene: Scene, what: str) -> None:
     """What a slot claims to hold, and what runs, are the very bytes that were signed."""
     box = scene.box
     for slot, held in box.slots.held().items():
-        assert box.disk.read(f"slots/{slot}/model") == scene.good[held.release], what
+        for name, body in scene.good[held.release].items():
+            assert box.disk.read(f"slots/{slot}/{name}") == body, what
     active = box.updater.state.active
     assert active is None or box.slots.held()[active].release == box.runtime.serving, what
 
