@@ -56,6 +56,8 @@ check: $(VENV)/.dev ## format, lint, types, import layers, generated files
 	@$(BIN)/lint-imports
 	@rm -rf build/crds && mkdir -p build/crds && $(BIN)/python -m dram_operator.api.crd build/crds
 	@diff -r build/crds crds || { echo "crds/ is not what the models say: run make crds" >&2; exit 1; }
+	@rm -rf build/dashboards && $(BIN)/python -m monitoring.dashboards build/dashboards
+	@diff -r build/dashboards charts/dram/files/dashboards || { echo "the chart's dashboards are old: run make dashboards" >&2; exit 1; }
 
 crds: $(VENV)/.dev ## generate crds/ from the models
 	@$(BIN)/python -m dram_operator.api.crd crds

@@ -15,10 +15,6 @@ def rising(per_minute: float) -> str:
     return f"0+{per_minute}x{MINUTES}"
 
 
-def until(minute: int, before: float, after: float) -> str:
-    return f"{before}x{minute - 1} {after}x{MINUTES - minute}"
-
-
 def gone_after(minute: int, value: float = 1) -> str:
     return f"{value}x{minute - 1} stale"
 
@@ -88,6 +84,7 @@ WELL: dict[str, str] = {
     PUBLISHED: steady(1),
     state("Idle"): steady(0),
     state("Updating"): steady(1),
+    devices("known"): steady(100),
     devices("expected"): steady(10),
     devices("healthy"): steady(10),
     devices("failed"): steady(0),
@@ -112,6 +109,8 @@ class Case:
     want: str | None = None
     """The one alert that fires."""
     labels: dict[str, str] = field(default_factory=dict)
+    not_yet: int | None = None
+    """A minute before, at which none fires."""
 
     @property
     def series(self) -> dict[str, str]:
@@ -119,138 +118,128 @@ class Case:
         return {name: values for name, values in WELL.items() if name not in self.without} | self.fault
 
 
-BOT = {"namespace": "tv", "name": "bot"}
+BOT, CHANNEL = {"namespace": "tv", "name": "bot"}, {"channel": "tv/bot"}
 KIND, ROLE = {"kind": "EdgeRollout"}, {"role": "timestamp"}
-FAILED = {"without": (RUNNING,), "fault": {a_job("GateFailed", "False"): steady(1)}}
-STANDING: dict[str, Any] = {"fault": {PROGRESS: steady(0.4), TOKENS: steady(5000)}}
-UNTAKEN: dict[str, str] = {devices("healthy"): steady(6)}
+PULL, HELD, ASKS = "ImagePullFailed", "Quarantined", "AwaitingApproval"
+STILL: dict[str, str] = {PROGRESS: steady(0.4), TOKENS: steady(5000)}
+SLOW = " ".join(f"{percent / 100}x119" for percent in range(MINUTES // 120 + 1))
+BLOCKED = {condition("RollbackBlocked", "True", "RollbackBlocked"): steady(1)}
+UNLISTED = {condition("Ready", "False", "InventoryUnavailable"): steady(1)}
+# Devices are bought meanwhile: the channel grows, and this step does not.
+UNTAKEN: dict[str, str] = {devices("healthy"): steady(6), devices("known"): f"100+1x{MINUTES}"}
 UNREACHED: dict[str, str] = {verdict("Pass"): steady(0), verdict("Error"): steady(1)}
+AT_REST = {state("Updating"): steady(0), state("Idle"): steady(1)}
+REPLAYED = {REFUSED[3]: f"0x89 1x{MINUTES}"}
 ILL = {HEALTHY[0]: steady(0), HEALTHY[1]: steady(0)}
 SILENT = {INFO[number]: gone_after(60) for number in range(6)}
 LEADERLESS = {leader("a"): steady(0)}
+
+
+def unsigned(reason: str) -> dict[str, str]:
+    return {condition("Published", "False", reason): steady(1)}
+
+
+def ended(reason: str) -> dict[str, Any]:
+    return {"without": (RUNNING,), "fault": {a_job(reason, "False"): steady(1)}}
 
 
 def stalled(reason: str) -> dict[str, Any]:
     return {"without": (CALM,), "fault": {condition("Stalled", "True", reason): steady(1)}}
 
 
-def waiting(reason: str) -> dict[str, Any]:
-    return {"without": (RUNNING,), "fault": {a_job(reason): steady(1)} | STANDING["fault"]}
+def going(reason: str) -> dict[str, Any]:
+    """A job that is said to go on, and does not move."""
+    return {"without": (RUNNING,), "fault": {a_job(reason): steady(1)} | STILL}
 
 
 CASES = (
-    Case("all is well, early", 30),
-    Case("all is well, at last", MINUTES),
-    Case("no replica reports", 10, without=(leader("a"), leader("b")), want="DramOperatorDown"),
-    Case("no replica has reported for a moment", 3, without=(leader("a"), leader("b"))),
-    Case("nobody leads", 10, LEADERLESS, want="DramOperatorNoLeader", labels={"job": "dram"}),
-    Case("the lease goes over", 3, LEADERLESS),
-    Case("the queue grows", 30, {QUEUE: rising(10)}, want="DramOperatorQueueGrowing", labels=KIND),
+    Case("all is well", MINUTES, not_yet=30),
+    Case("no replica reports", 10, without=(leader("a"), leader("b")), want="DramOperatorDown", not_yet=3),
+    Case("nobody leads", 10, LEADERLESS, want="DramOperatorNoLeader", labels={"job": "dram"}, not_yet=3),
+    Case("the queue grows", 30, {QUEUE: rising(10)}, want="DramOperatorQueueGrowing", labels=KIND, not_yet=10),
     Case("a burst that is worked off", 30, {QUEUE: f"0x18 5000 0x{MINUTES}"}),
-    Case("reconciles fail", 40, {ERRORS: rising(10)}, want="DramOperatorReconcileErrors", labels=KIND),
+    Case("reconciles fail", 40, {ERRORS: rising(10)}, want="DramOperatorReconcileErrors", labels=KIND, not_yet=8),
     Case("few reconciles fail", 40, {ERRORS: rising(3)}),
-    Case("a job failed", 10, **FAILED, want="DramJobFailed", labels=BOT | {"reason": "GateFailed"}),
+    Case("a job failed", 10, **ended("GateFailed"), want="DramJobFailed", labels=BOT | {"reason": "GateFailed"}),
+    Case("an image was never there", 45, **ended(PULL), want="DramJobFailed", labels=BOT | {"reason": PULL}),
+    Case("a job succeeded", MINUTES, without=(RUNNING,), fault={a_job("Completed", "True"): steady(1)} | STILL),
     Case(
-        "a job succeeded",
-        MINUTES,
-        without=(RUNNING,),
-        fault={a_job("Completed", "True"): steady(1)} | STANDING["fault"],
-    ),
-    Case(
-        "pods find no node",
+        "no node fits",
         45,
-        **waiting("Unschedulable"),
+        **going("Unschedulable"),
         want="DramJobCannotStart",
         labels=BOT | {"reason": "Unschedulable"},
+        not_yet=20,
     ),
-    Case("pods find no node at first", 20, **waiting("Unschedulable")),
-    Case("a job stands still", 13 * 60, **STANDING, want="DramJobStalled", labels=BOT),
-    Case("a job has stood still for some hours", 5 * 60, **STANDING),
-    Case("a suspended job stands still", MINUTES, **waiting("Suspended")),
+    Case("a job stands still", 13 * 60, STILL, want="DramJobStalled", labels=BOT, not_yet=5 * 60),
+    Case("a suspended job stands still", MINUTES, **going("Suspended")),
+    Case("no training, and one percent in two hours", MINUTES, {TOKENS: steady(0), PROGRESS: SLOW}),
     Case("one percent takes long, and tokens go on", MINUTES, {PROGRESS: steady(0.4)}),
-    Case(
-        "a rollback cannot go on",
-        10,
-        {condition("RollbackBlocked", "True", "RollbackBlocked"): steady(1)},
-        (UNBLOCKED,),
-        "DramRollbackBlocked",
-        BOT,
-    ),
-    Case(
-        "a rollback could not go on for a moment",
-        20,
-        {condition("RollbackBlocked", "True", "RollbackBlocked"): gone_after(5), UNBLOCKED: f"_x5 1x{MINUTES}"},
-    ),
+    Case("a rollback cannot go on", 10, BLOCKED, (UNBLOCKED,), "DramRollbackBlocked", BOT, not_yet=1),
     Case(
         "an artifact is in quarantine",
-        15,
-        **stalled("Quarantined"),
+        13 * 60,
+        **stalled(HELD),
         want="DramRolloutStalled",
-        labels=BOT | {"reason": "Quarantined"},
+        labels=BOT | {"reason": HELD},
     ),
-    Case("a step waits for approval", 10 * 60, **stalled("AwaitingApproval")),
+    Case(
+        "a rollout stalls",
+        15,
+        **stalled("MetricError"),
+        want="DramRolloutStalled",
+        labels=BOT | {"reason": "MetricError"},
+        not_yet=3,
+    ),
     Case(
         "nobody approves",
         13 * 60,
-        **stalled("AwaitingApproval"),
+        **stalled(ASKS),
         want="DramRolloutAwaitsPerson",
-        labels=BOT | {"reason": "AwaitingApproval"},
+        labels=BOT | {"reason": ASKS},
+        not_yet=10 * 60,
     ),
-    Case("devices do not take up", 150, UNTAKEN, want="DramRolloutStuck", labels=BOT),
-    Case("devices do not take up yet", 90, UNTAKEN),
+    Case("devices do not take up", 150, UNTAKEN, want="DramRolloutStuck", labels=BOT, not_yet=90),
     Case("devices take up slowly", MINUTES, {devices("healthy"): rising(0.01)}),
+    Case("nothing is on its way, and devices are off", MINUTES, UNTAKEN | AT_REST),
+    Case("devices failed", 20, {devices("failed"): steady(2)}, want="DramRolloutDevicesFailed", labels=BOT, not_yet=5),
     Case(
-        "nothing is on its way, and devices are off",
-        MINUTES,
-        UNTAKEN | {state("Updating"): steady(0), state("Idle"): steady(1)},
-    ),
-    Case("devices failed", 20, {devices("failed"): steady(2)}, want="DramRolloutDevicesFailed", labels=BOT),
-    Case("the metrics server is down", 20, UNREACHED, want="DramMetricSourceDown", labels=BOT | {"metric": "p95"}),
-    Case("the metrics server was down for a moment", 30, {verdict("Error"): until(8, 1, 0)}),
-    Case(
-        "the last look of a finished rollout failed",
-        MINUTES,
-        UNREACHED | {state("Updating"): steady(0), state("Idle"): steady(1)},
-    ),
-    Case(
-        "devices cannot be listed",
+        "the metrics server is down",
         20,
-        {condition("Ready", "False", "InventoryUnavailable"): steady(1)},
-        (READY,),
-        "DramMetricSourceDown",
-        BOT,
+        UNREACHED,
+        want="DramMetricSourceDown",
+        labels=BOT | {"metric": "p95"},
+        not_yet=5,
     ),
+    Case("the last look of a finished rollout failed", MINUTES, UNREACHED | AT_REST),
+    Case("devices cannot be listed", 20, UNLISTED, (READY,), "DramMetricSourceDown", BOT, not_yet=5),
     Case(
         "the repository cannot be written",
         20,
-        {condition("Published", "False", "RepositoryUnavailable"): steady(1)},
+        unsigned("RepositoryUnavailable"),
         (PUBLISHED,),
         "DramReleaseRepositoryDown",
         BOT,
+        not_yet=5,
     ),
-    Case(
-        "a document is about to be signed",
-        20,
-        {condition("Published", "False", "Pending"): steady(1)},
-        (PUBLISHED,),
-    ),
-    Case("nobody signs again", 60, {HALF_LIFE: steady(1200)}, want="DramMetadataPastHalfLife", labels=ROLE),
+    Case("a document is about to be signed", 20, unsigned("Pending"), (PUBLISHED,)),
+    Case("nobody signs again", 60, {HALF_LIFE: steady(1200)}, want="DramMetadataPastHalfLife", labels=ROLE, not_yet=30),
     Case("signed again late", 60, {HALF_LIFE: f"1200x24 40000x{MINUTES}"}),
-    Case("metadata have expired", 10, {EXPIRY: steady(60)}, want="DramMetadataExpired", labels=ROLE),
+    Case("metadata have expired", 40, {EXPIRY: steady(1200)}, want="DramMetadataExpired", labels=ROLE, not_yet=15),
     Case(
         "a device is offered old metadata",
         100,
-        {REFUSED[3]: until(90, 0, 1)},
+        REPLAYED,
         want="DramDevicesRefuseMetadata",
-        labels={"channel": "tv/bot", "cause": "replayed"},
+        labels=CHANNEL | {"cause": "replayed"},
+        not_yet=80,
     ),
-    Case("a device was offered old metadata hours ago", 300, {REFUSED[3]: until(90, 0, 1)}),
-    Case("models do not answer", 30, ILL, want="DramDevicesUnhealthy", labels={"channel": "tv/bot", "release": "ab"}),
+    Case("a device was offered old metadata hours ago", 300, REPLAYED),
+    Case("models do not answer", 30, ILL, want="DramDevicesUnhealthy", labels=CHANNEL | {"release": "ab"}, not_yet=10),
     Case("one model of ten does not answer", MINUTES, {HEALTHY[0]: steady(0)}),
-    Case("most devices are silent", 120, SILENT, want="DramDevicesSilent", labels={"channel": "tv/bot"}),
-    Case("the backend takes little", 40, {NOT_TAKEN: rising(300)}, want="DramGatewayBackendFails"),
-    Case("the backend fails now and then", 40, {NOT_TAKEN: rising(30)}),
-    Case("an old revocation list", 60, {STALE: steady(1)}, want="DramGatewayRevocationsStale"),
-    Case("a revocation list that is written anew", 20, {STALE: steady(1)}),
+    Case("most devices are silent", 120, SILENT, want="DramDevicesSilent", labels=CHANNEL, not_yet=80),
     Case("some devices are silent", MINUTES, {INFO[number]: gone_after(60) for number in range(5)}),
+    Case("the backend takes little", 40, {NOT_TAKEN: rising(300)}, want="DramGatewayBackendFails", not_yet=8),
+    Case("the backend fails now and then", 40, {NOT_TAKEN: rising(30)}),
+    Case("an old revocation list", 60, {STALE: steady(1)}, want="DramGatewayRevocationsStale", not_yet=20),
 )

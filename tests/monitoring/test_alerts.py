@@ -19,7 +19,10 @@ RUNBOOKS = REPOSITORY / "docs" / "operations" / "alerts"
 RULES: list[dict[str, Any]] = [rule for group in yaml.safe_load(FILE.read_text())["groups"] for rule in group["rules"]]
 NAMES = [rule["alert"] for rule in RULES]
 CHECKER = Checker(catalogue.series())
-FIRING = 'sum by (alertname, {}) (ALERTS{{alertstate="firing"}})'
+FIRING = (
+    "sum by (alertname, namespace, name, reason, metric, kind, role, job, channel, cause, release) "
+    '(ALERTS{alertstate="firing"})'
+)
 
 
 def promtool(*arguments: str) -> subprocess.CompletedProcess[str]:
@@ -29,12 +32,14 @@ def promtool(*arguments: str) -> subprocess.CompletedProcess[str]:
 def a_test(case: Case) -> dict[str, Any]:
     """As promtool reads it: exactly one alert fires, with these labels, or none."""
     expected = [{"labels": _written({"alertname": case.want, **case.labels}), "value": 1}] if case.want else []
-    query = FIRING.format("namespace, name, reason, metric, kind, role, job, channel, cause, release")
+    looks = [(case.minute, expected)] + ([(case.not_yet, [])] if case.not_yet is not None else [])
     return {
         "name": case.name,
         "interval": "1m",
         "input_series": [{"series": name, "values": values} for name, values in case.series.items()],
-        "promql_expr_test": [{"expr": query, "eval_time": f"{case.minute}m", "exp_samples": expected}],
+        "promql_expr_test": [
+            {"expr": FIRING, "eval_time": f"{minute}m", "exp_samples": samples} for minute, samples in looks
+        ],
     }
 
 
