@@ -6,6 +6,7 @@ import pytest
 from prometheus_client import CollectorRegistry
 
 from dram_operator.api import reference as resources
+from dram_operator.cli.reference import PAGE
 from monitoring import catalogue
 from monitoring.reference import VALUES, main, pages
 from tests.cluster.folders import REPOSITORY
@@ -19,7 +20,7 @@ def test_the_pages_are_what_the_code_says() -> None:
 
 
 def test_no_page_is_left_over() -> None:
-    assert {file.name for file in REFERENCE.iterdir()} == {*pages(), *resources.pages()}
+    assert {file.name for file in REFERENCE.iterdir()} == {*pages(), *resources.pages(), PAGE}
 
 
 def test_they_are_written_into_the_folder_given(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
