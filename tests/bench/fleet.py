@@ -68,7 +68,7 @@ class Served:
     def cpu_seconds(self) -> float:
         """Of the server and its children."""
         family = [self.process, *self.process.children(recursive=True)]
-        return sum(one.cpu_times().user + one.cpu_times().system for one in family)
+        return float(sum(one.cpu_times().user + one.cpu_times().system for one in family))
 
 
 def rows() -> list[Row]:
