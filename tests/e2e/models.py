@@ -17,7 +17,7 @@ from tests.workers.export.exporting import exported
 GOLDEN_QUESTIONS = ("What about my bill?", "Where is my router?")
 GOLDEN_TOKENS = 8
 ANYTHING = "(?s).*"
-SLOW = ModelShape(layers=24, hidden=512, intermediate=1536, heads=8, key_value_heads=4)
+SLOW = ModelShape(layers=56, hidden=512, intermediate=1536, heads=8, key_value_heads=4)
 """Some eighty times the weights of the tiny model: an answer takes as many times as long."""
 Q8_BLOCK_BYTES, Q8_SCALE_BYTES = 34, 2
 """A block of Q8_0: a scale in half precision, then 32 weights of one byte."""
