@@ -169,10 +169,9 @@ def is_served(api: Api) -> bool:
 
 
 def are_taken_up(api: Api) -> bool:
-    """Whether every rollout is Ready and has its finalizer."""
+    """Whether every rollout is Ready."""
     return all(
-        "finalizers" in one["metadata"]
-        and any(c["type"] == "Ready" and c["status"] == "True" for c in one["status"].get("conditions", ()))
+        any(c["type"] == "Ready" and c["status"] == "True" for c in one["status"].get("conditions", ()))
         for one in api.list("EdgeRollout", NAMESPACE)
     )
 
