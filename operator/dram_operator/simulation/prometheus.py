@@ -41,6 +41,7 @@ class Prometheus:
         size = self.devices.population.size
         self.records = Records(size, float(window_seconds(self.analysis)))
         self.records.last_seen[:] = self.devices.seen_before
+        self._labels = [{"device": one.id} for one in self.devices.population.inventory]
         self.told_release = np.full(size, Runs.STABLE, dtype=np.int8)
         self.told_activated, self.told_healthy = np.full(size, np.nan), np.zeros(size)
         self.told_gave_up, self.told_treated = np.zeros(size, dtype=bool), np.zeros(size, dtype=bool)
@@ -153,8 +154,7 @@ class Prometheus:
 
     def _samples(self, values: Floats, told: Bools) -> tuple[Sample, ...]:
         """One a device that told anything; a device without requests shows NaN, as a ratio of none to none does."""
-        devices = self.devices.population.inventory
-        return tuple(Sample({"device": devices[one].id}, float(values[one])) for one in np.flatnonzero(told))
+        return tuple(Sample(self._labels[one], float(values[one])) for one in np.flatnonzero(told))
 
     def _newest(self) -> datetime | None:
         latest = self.records.latest

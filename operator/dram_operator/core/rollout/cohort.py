@@ -140,11 +140,15 @@ def _share_meant(reach: Reach, labels: Mapping[str, str]) -> Fraction:
 
 
 def members(reach: Reach, fleet: Fleet) -> Iterator[int]:
-    """Hashes of the known devices that are meant to run the candidate."""
+    """Hashes of the known devices that are meant to run the candidate, sorted."""
     named = {int(one, 16) for one in reach.named}
     cutoffs = [(int(one.cutoff, 16), one.match_labels.items()) for one in reach.cutoffs]
-    held_from = _held_from(reach)
-    for hashed in fleet.hashes:
+    held_from, everybody = _held_from(reach), max((cutoff for cutoff, labels in cutoffs if not labels), default=-1)
+    certain = bisect_left(fleet.hashes, min(everybody + 1, held_from))
+    yield from fleet.hashes[:certain]
+    if not named and not any(labels for _, labels in cutoffs):
+        return
+    for hashed in fleet.hashes[certain:]:
         if hashed in named or (hashed < held_from and _below(cutoffs, hashed, fleet)):
             yield hashed
 
