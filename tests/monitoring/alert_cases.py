@@ -84,6 +84,7 @@ WELL: dict[str, str] = {
     PUBLISHED: steady(1),
     state("Idle"): steady(0),
     state("Updating"): steady(1),
+    state("RollingBack"): steady(0),
     devices("known"): steady(100),
     devices("expected"): steady(10),
     devices("healthy"): steady(10),
@@ -139,6 +140,10 @@ def unsigned(reason: str) -> dict[str, str]:
     return {condition("Published", "False", reason): steady(1)}
 
 
+def unready(reason: str) -> dict[str, str]:
+    return {condition("ArtifactReady", "False", reason): steady(1)}
+
+
 def ended(reason: str) -> dict[str, Any]:
     return {"without": (RUNNING,), "fault": {a_job(reason, "False"): steady(1)}}
 
@@ -176,6 +181,23 @@ CASES = (
     Case("no training, and one percent in two hours", MINUTES, {TOKENS: steady(0), PROGRESS: SLOW}),
     Case("one percent takes long, and tokens go on", MINUTES, {PROGRESS: steady(0.4)}),
     Case("a rollback cannot go on", 10, BLOCKED, (UNBLOCKED,), "DramRollbackBlocked", BOT, not_yet=1),
+    Case(
+        "a candidate is withdrawn",
+        10,
+        {state("RollingBack"): f"0x4 1x{MINUTES}"},
+        want="DramRolloutGoesBack",
+        labels=BOT,
+        not_yet=3,
+    ),
+    Case(
+        "an artifact is not uploaded",
+        90,
+        unready("UploadFailed"),
+        want="DramArtifactUploadFails",
+        labels=BOT,
+        not_yet=50,
+    ),
+    Case("an artifact waits to be signed", MINUTES, unready("AwaitingSignature")),
     Case(
         "an artifact is in quarantine",
         13 * 60,
