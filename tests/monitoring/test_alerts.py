@@ -97,3 +97,11 @@ def test_a_runbook_says_what_to_look_at_and_what_to_do(name: str) -> None:
     assert text.startswith(f"# {name}\n")
     assert re.findall(r"^## (.+)$", text, re.MULTILINE) == ["What it means", "Look", "Do"]
     assert "```sh\nkubectl " in text
+
+
+def test_guides_ask_only_for_what_is_exported() -> None:
+    guides = "".join(path.read_text() for path in sorted((REPOSITORY / "docs" / "operations").glob("*.md")))
+    asked = [each for each in re.findall(r"`([^`\n]*dram_[^`\n]*)`", guides) if re.search(r"[{(<>=]", each)]
+    assert asked
+    for query in asked:
+        CHECKER.labels(query)
