@@ -8,6 +8,9 @@ from typing import Any
 
 import urllib3
 
+from dram_operator.api.rollout_analysis import Preset
+from dram_operator.core.rollout.analysis import SHORTEST_WINDOW_SECONDS
+from dram_operator.core.rollout.presets import Context, preset_queries
 from tests.builders import ARollout, a_rollout
 from tests.cluster.api import Api, Object, wait_until
 from tests.cluster.prometheus import PrometheusServer
@@ -113,15 +116,18 @@ class RolloutStory:
         """A metric as the rollout measured it last."""
         return next(float(one["value"]) for one in self.status()["analysis"] if one["name"] == metric)
 
-    def wait_breach(self, metric: str, limit: float, *, above: bool) -> float:
+    def wait_breach(self, metric: Object, attempt: int, *, above: bool) -> float:
         """Wait until Prometheus shows a breach to whoever asks what the rollout asks; returns when it did."""
+        limit = float(metric["max" if above else "min"])
+        context = Context(self.channel, attempt, SHORTEST_WINDOW_SECONDS)
+        query = preset_queries(Preset(metric["preset"]), context).value
 
         def seen() -> float | None:
-            query = next((one["query"] for one in self.status().get("analysis", []) if one["name"] == metric), None)
-            values = [value for _, value in self.query(query)] if query else []
+            values = [value for _, value in self.query(query)]
             return time.time() if any(value > limit if above else value < limit for value in values) else None
 
-        return wait_until(seen, f"{metric} to breach", patience_seconds=STEP_SECONDS, explain=self.explain)
+        what = f"{metric['name']} to breach"
+        return wait_until(seen, what, patience_seconds=STEP_SECONDS, explain=self.explain)
 
     def wait_back(self, stable: str) -> float:
         """Wait until 95 % of the devices say that they run stable; returns when they did."""

@@ -152,7 +152,7 @@ def test_a_worse_release_is_sent_back_by(bench: Bench, fault: Fault) -> None:
     attempt = story.status()["attempt"] + 1
     story.offer(source.spec, *metrics)
 
-    visible = visible_at(story, source, fault, metrics)
+    visible = visible_at(story, source, fault, metrics, attempt)
     signed = story.releases.wait_signed(story.channel, source.sha256)
     back = story.wait_back(bench.stable)
     record = story.wait_ended(attempt)
@@ -178,7 +178,7 @@ def is_calm(bench: Bench) -> bool:
     return seconds < float(bench.latency["max"]) / 2 and ratio < float(ERRORS["max"]) / 2
 
 
-def visible_at(story: RolloutStory, source: Source, fault: Fault, metrics: tuple[Object, ...]) -> float:
+def visible_at(story: RolloutStory, source: Source, fault: Fault, metrics: tuple[Object, ...], attempt: int) -> float:
     """When anybody who asks Prometheus could know."""
     if not metrics:
         gave_up = f'dram_device_gave_up{{channel="{story.channel}",release="{source.sha256}"}} == 1'
@@ -189,8 +189,7 @@ def visible_at(story: RolloutStory, source: Source, fault: Fault, metrics: tuple
             explain=story.explain,
         )
     (metric,) = metrics
-    limit = float(metric["max"] if fault.above else metric["min"])
-    return story.wait_breach(metric["name"], limit, above=fault.above)
+    return story.wait_breach(metric, attempt, above=fault.above)
 
 
 def remember(fault: str, signed_seconds: float, back_seconds: float) -> None:
