@@ -57,8 +57,8 @@ class InventoryFiles:
     def _key(self, uri: str, namespace: str) -> str:
         root = self._bucket.uri.rstrip("/")
         allowed = f"{root}/{FOLDER}/{namespace}/"
-        inside = uri.removeprefix(allowed)
-        if inside == uri or any(part in ("", ".", "..") for part in inside.split("/")):
+        inside = uri.removeprefix(allowed).split("/")
+        if not uri.startswith(allowed) or any(part in ("", ".", "..") for part in inside):
             raise Refused(f"spec.inventory.uri: {uri} is not this namespace's: put the file below {allowed}")
         return uri.removeprefix(f"{root}/")
 
