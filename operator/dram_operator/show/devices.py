@@ -36,7 +36,7 @@ class DeviceRow:
 def device_rows(rollout: EdgeRollout, memory: Memory, subject: Subject, at: datetime) -> list[DeviceRow]:
     """A row a device, what is bad first."""
     known = memory.inventory()
-    reports = memory.reports()
+    reports = memory.reports(subject)
     rows = []
     for device in known.devices:
         report = reports.get(device.id)
