@@ -56,19 +56,19 @@ check: $(VENV)/.dev ## format, lint, types, import layers, generated files
 	@$(BIN)/lint-imports
 	@rm -rf build/crds && mkdir -p build/crds && $(BIN)/python -m dram_operator.api.crd build/crds
 	@diff -r build/crds crds || { echo "crds/ is not what the models say: run make crds" >&2; exit 1; }
-	@rm -rf build/dashboards && $(BIN)/python -m monitoring.dashboards build/dashboards
+	@rm -rf build/dashboards && $(BIN)/python -m charts.monitoring.dashboards build/dashboards
 	@diff -r build/dashboards charts/dram/files/dashboards || { echo "the chart's dashboards are old: run make dashboards" >&2; exit 1; }
 
 crds: $(VENV)/.dev ## generate crds/ from the models
 	@$(BIN)/python -m dram_operator.api.crd crds
 
-dashboards: $(VENV)/.dev ## generate the chart's Grafana dashboards from monitoring/
-	@$(BIN)/python -m monitoring.dashboards charts/dram/files/dashboards
+dashboards: $(VENV)/.dev ## generate the chart's Grafana dashboards from charts/monitoring/
+	@$(BIN)/python -m charts.monitoring.dashboards charts/dram/files/dashboards
 
 docs: $(VENV)/.dev ## generate docs/reference/ from the models, rules, reasons, commands, metrics and alerts
 	@$(BIN)/python -m dram_operator.api.reference docs/reference
 	@$(BIN)/python -m dram_operator.cli.reference docs/reference
-	@$(BIN)/python -m monitoring.reference docs/reference
+	@$(BIN)/python -m charts.monitoring.reference docs/reference
 
 images: $(VENV)/.dev ## build the images of operator, workers and agent with buildah
 	@$(BIN)/python images/build.py operator worker agent $(ARGS)

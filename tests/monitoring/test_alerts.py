@@ -8,7 +8,7 @@ from typing import Any
 import pytest
 import yaml
 
-from monitoring import catalogue
+from charts.monitoring import catalogue
 from tests.cluster.binaries import binary
 from tests.cluster.folders import REPOSITORY
 from tests.monitoring.alert_cases import CASES, WELL, Case

@@ -6,9 +6,9 @@ from typing import Any
 
 import pytest
 
+from charts.monitoring import catalogue
+from charts.monitoring.dashboards import files
 from dram_operator.runtime.rollouts.metrics import STATES, VERDICTS
-from monitoring import catalogue
-from monitoring.dashboards import files
 from tests.monitoring.boards import BOARDS, FOLDER, LABEL_VALUES, Asked, filled, panels, queries, variables
 from tests.monitoring.conftest import Asked as Prometheus
 from tests.monitoring.promql import Checker, NotExported

@@ -5,10 +5,10 @@ from pathlib import Path
 import pytest
 from prometheus_client import CollectorRegistry
 
+from charts.monitoring import catalogue
+from charts.monitoring.reference import VALUES, main, pages
 from dram_operator.api import reference as resources
 from dram_operator.cli.reference import PAGE
-from monitoring import catalogue
-from monitoring.reference import VALUES, main, pages
 from tests.cluster.folders import REPOSITORY
 from tests.monitoring.world import Device, Gateway, Operator
 

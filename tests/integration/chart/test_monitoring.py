@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 import yaml
 
-from monitoring.dashboards import files
+from charts.monitoring.dashboards import files
 from tests.cluster.api import Api, Object
 from tests.cluster.binaries import binary
 from tests.cluster.controlplane import ControlPlane

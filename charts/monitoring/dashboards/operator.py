@@ -1,7 +1,7 @@
 """The operator itself: how fast it reconciles, what waits, what it writes, and until when its signatures hold."""
 
-from monitoring.dashboards.frame import Board
-from monitoring.dashboards.panels import Query, figure, graph
+from charts.monitoring.dashboards.frame import Board
+from charts.monitoring.dashboards.panels import Query, figure, graph
 
 RATE = "[$__rate_interval]"
 SECONDS = f"rate(dram_operator_reconcile_seconds_bucket{RATE})"

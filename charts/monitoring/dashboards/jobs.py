@@ -1,7 +1,7 @@
 """Distillation jobs: how far, how well, and what came out."""
 
-from monitoring.dashboards.frame import Board, Variable
-from monitoring.dashboards.panels import BAD, BUSY, GOOD, OBJECT, Query, bars, coloured, figure, graph, table
+from charts.monitoring.dashboards.frame import Board, Variable
+from charts.monitoring.dashboards.panels import BAD, BUSY, GOOD, OBJECT, Query, bars, coloured, figure, graph, table
 
 RATE = "[$__rate_interval]"
 OUTCOMES = {"True": GOOD, "False": BAD, "Unknown": BUSY}

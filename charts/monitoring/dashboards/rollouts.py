@@ -1,9 +1,7 @@
 """Rollouts: where each stands, what it is judged by, and what became of its devices."""
 
-from dram_operator.runtime.rollouts.metrics import IDLE as NOTHING
-from dram_operator.runtime.rollouts.metrics import PENDING, ROLLING_BACK, STATES, VERDICTS
-from monitoring.dashboards.frame import Board, Mark, Variable
-from monitoring.dashboards.panels import (
+from charts.monitoring.dashboards.frame import Board, Mark, Variable
+from charts.monitoring.dashboards.panels import (
     BAD,
     BUSY,
     GOOD,
@@ -20,6 +18,8 @@ from monitoring.dashboards.panels import (
     table,
     timeline,
 )
+from dram_operator.runtime.rollouts.metrics import IDLE as NOTHING
+from dram_operator.runtime.rollouts.metrics import PENDING, ROLLING_BACK, STATES, VERDICTS
 
 COLORS = {
     NOTHING: IDLE,

@@ -19,7 +19,7 @@ from grafana_foundation_sdk.cog.variants import Dataquery as Target
 from grafana_foundation_sdk.models import common, dashboard
 from grafana_foundation_sdk.models.prometheus import PromQueryFormat
 
-from monitoring.dashboards.frame import SOURCE
+from charts.monitoring.dashboards.frame import SOURCE
 
 OBJECT = 'namespace=~"$namespace", name=~"$name"'
 """The objects that were chosen."""

@@ -1,8 +1,8 @@
 """Devices: what they run, and how they do."""
 
+from charts.monitoring.dashboards.frame import Board, Variable
+from charts.monitoring.dashboards.panels import Query, figure, graph, table
 from dram_agent.telemetry import NONE
-from monitoring.dashboards.frame import Board, Variable
-from monitoring.dashboards.panels import Query, figure, graph, table
 
 CHANNEL = 'channel=~"$namespace/$name"'
 RATE = "[$__rate_interval]"

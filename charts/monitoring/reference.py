@@ -1,4 +1,4 @@
-"""The reference pages of metrics and alerts. `python -m monitoring.reference FOLDER` writes them."""
+"""The reference pages of metrics and alerts. `python -m charts.monitoring.reference FOLDER` writes them."""
 
 import sys
 from collections.abc import Iterable, Iterator
@@ -8,6 +8,7 @@ from typing import Any
 
 import yaml
 
+from charts.monitoring.catalogue import Exported, device_metrics, gateway_metrics, operator_metrics
 from dram_agent.errors import Cause
 from dram_agent.gateway.refusal import Reason
 from dram_agent.gateway.stamp import Dropped
@@ -15,9 +16,8 @@ from dram_agent.standing import Arm, Phase
 from dram_agent.telemetry import FallbackCause, Outcome, ServedBy
 from dram_operator.runtime.metrics import LOSS_TERMS, SHOWN
 from dram_operator.runtime.rollouts.metrics import DEVICE_STATES, STATES, VERDICTS
-from monitoring.catalogue import Exported, device_metrics, gateway_metrics, operator_metrics
 
-ALERTS = Path(__file__).parents[1] / "charts" / "dram" / "files" / "alerts.yaml"
+ALERTS = Path(__file__).parents[1] / "dram" / "files" / "alerts.yaml"
 RUNBOOKS = "../operations/alerts"
 VALUES: dict[tuple[str, str], Iterable[str] | type[StrEnum]] = {
     ("dram_job_condition", "condition"): SHOWN,
@@ -76,7 +76,7 @@ def _alerts() -> Iterator[str]:
 
 def _row(rule: dict[str, Any]) -> str:
     name, after = rule["alert"], rule.get("for", "at once")
-    meaning = (Path(__file__).parents[1] / "docs" / "operations" / "alerts" / f"{name}.md").read_text().split("\n\n")[2]
+    meaning = (Path(__file__).parents[2] / "docs" / "operations" / "alerts" / f"{name}.md").read_text().split("\n\n")[2]
     return f"| [{name}]({RUNBOOKS}/{name}.md) | {rule['labels']['severity']} | {after} | {' '.join(meaning.split())} |"
 
 

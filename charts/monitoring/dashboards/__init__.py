@@ -1,4 +1,4 @@
-"""The dashboards for Grafana 10.1 and newer. `python -m monitoring.dashboards FOLDER` writes them as JSON."""
+"""The dashboards for Grafana 10.1 and newer. `python -m charts.monitoring.dashboards FOLDER` writes them as JSON."""
 
 import json
 import sys
@@ -6,8 +6,8 @@ from pathlib import Path
 
 from grafana_foundation_sdk.cog.encoder import JSONEncoder
 
-from monitoring.dashboards import fleet, jobs, operator, rollouts
-from monitoring.dashboards.frame import Board
+from charts.monitoring.dashboards import fleet, jobs, operator, rollouts
+from charts.monitoring.dashboards.frame import Board
 
 BOARDS: tuple[Board, ...] = (jobs.BOARD, rollouts.BOARD, fleet.BOARD, operator.BOARD)
 

@@ -1,5 +1,0 @@
-"""`python -m monitoring.dashboards FOLDER`."""
-
-from monitoring.dashboards import main
-
-main()
