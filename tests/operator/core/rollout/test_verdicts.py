@@ -46,7 +46,7 @@ UNUSABLE = {
     "stale": one(0.2, newest=OLD),
     "absent behind a default": one(0.2, newest=None),
     "two series": Answer((Sample({"a": "1"}, 0.2), Sample({"a": "2"}, 0.2)), newest=NOW, support=500),
-    **{trouble.value: Answer(trouble=trouble) for trouble in ERRORS},
+    **{trouble.value: Answer(trouble=trouble) for trouble in sorted(ERRORS)},
 }
 WANTED = {
     MissingData.WAIT: Verdict.WAIT,
