@@ -21,7 +21,7 @@ unexport PYTHONDONTWRITEBYTECODE
 export PYTHONPYCACHEPREFIX := $(CURDIR)/$(VENV)/bytecode
 export PATH := $(CURDIR)/$(BIN):$(PATH)
 
-.PHONY: help demo demo-test test train-test test-statistics e2e bench study check crds dashboards docs images constraints clean
+.PHONY: help demo demo-test test test-long test-statistics e2e e2e-rollouts bench study check crds dashboards docs images constraints clean
 help: ## show the targets
 	@awk -F ':.*## ' '/^[a-z0-9-]+:.*## / {printf "  make %-12s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
 
@@ -31,11 +31,14 @@ demo: $(VENV)/.demo ## distil a small support bot here, with local processes: bu
 test: $(VENV)/.dev ## unit, property, contract, integration and worker tests; no root
 	@HF_HUB_OFFLINE=1 $(BIN)/python -m pytest -m "not e2e and not demo and not long and not heavy" -n auto --dist loadfile --no-loadscope-reorder $(ARGS)
 
-train-test: $(VENV)/.dev ## the training core at length: ZeRO, offload and ranks, twenty kills, modes, memory
-	@HF_HUB_OFFLINE=1 $(BIN)/python -m pytest -m long -n auto --dist loadfile --no-loadscope-reorder $(ARGS)
+test-long: $(VENV)/.dev ## what takes minutes: trainings with every ZeRO stage, twenty kills, crashes after any write
+	@HF_HUB_OFFLINE=1 $(BIN)/python -m pytest -m "long and not e2e" -n auto --dist loadfile --no-loadscope-reorder $(ARGS)
 
-e2e: $(VENV)/.dev ## jobs, kills and errors on a real cluster: KUBECONFIG's, else one that it starts (root)
-	@HF_HUB_OFFLINE=1 $(BIN)/python -m pytest -m e2e $(ARGS)
+e2e: $(VENV)/.dev ## jobs, rollouts, kills and errors on a real cluster: KUBECONFIG's, else one that it starts (root)
+	@HF_HUB_OFFLINE=1 $(BIN)/python -m pytest -m "e2e and not long" $(ARGS)
+
+e2e-rollouts: $(VENV)/.dev ## ten releases that are alike, on real device pods: none is sent back; a quarter of an hour (root)
+	@HF_HUB_OFFLINE=1 $(BIN)/python -m pytest -m "e2e and long" $(ARGS)
 
 test-statistics: $(VENV)/.dev ## the comparison with control at full size, 100,000 fleets: some minutes
 	@$(BIN)/python -m pytest -m heavy $(ARGS)

@@ -224,6 +224,7 @@ def test_a_slow_model_was_slow_enough(bench: Bench) -> None:
     assert seconds >= WORSE * bench.latency_seconds
 
 
+@pytest.mark.long
 @pytest.mark.parametrize("number", range(REPEATS))
 def test_a_release_that_is_as_good_is_not_sent_back(bench: Bench, number: int) -> None:
     story = bench.story
