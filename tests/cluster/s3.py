@@ -9,6 +9,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from types import TracebackType
 from typing import Self
+from urllib.request import urlopen
 
 import boto3
 from botocore.config import Config
@@ -163,9 +164,14 @@ class S3Server:
             with socket.create_connection((self.address, self._ports["s3.port"]), timeout=1):
                 pass
             self.client().list_buckets()
+            return self._has_volumes()
         except (OSError, BotoCoreError, ClientError):
             return False
-        return True
+
+    def _has_volumes(self) -> bool:
+        """Whether the store has told the master which volumes it has: before that, objects cannot be read after a restart."""
+        with urlopen(f"http://{self.address}:{self._ports['master.port']}/dir/status", timeout=5) as answer:
+            return bool(json.load(answer)["Topology"]["Max"] > 0)
 
     def _clean(self) -> None:
         self.processes.stop_all()
