@@ -7,11 +7,11 @@ from dram_operator.core.observed import PodView
 from dram_workers.errors import ExitCode
 from dram_workers.results import StageMessage
 from tests.builders import a_job
-from tests.operator.core.world import World, crashed
+from tests.operator.core.world import a_world, crashed
 
 
 def test_of_the_teachers_pods_any_one_has_the_result() -> None:
-    world = World(a_job().with_synthetic().having("spec.teacher.workers", 3).build())
+    world = a_world(a_job().with_synthetic().having("spec.teacher.workers", 3))
     world.run_to("synthesize")
     world.finish("synthesize")
     told = world.view_of("synthesize").pods[0]
@@ -25,7 +25,7 @@ def test_of_the_teachers_pods_any_one_has_the_result() -> None:
 
 
 def test_the_teachers_pods_do_not_wait_for_each_other() -> None:
-    world = World(a_job().with_synthetic().having("spec.teacher.workers", 2).build())
+    world = a_world(a_job().with_synthetic().having("spec.teacher.workers", 2))
     world.run_to("synthesize")
     stuck = PodView("second", unschedulable="0/1 nodes are available")
     world.pods("synthesize", PodView("first", phase="Running", scheduled=True, started=True), stuck)
@@ -36,7 +36,7 @@ def test_the_teachers_pods_do_not_wait_for_each_other() -> None:
 
 
 def test_logits_that_training_finds_damaged_are_written_again() -> None:
-    world = World(a_job().having("spec.objective.teacherLogits", {"mode": "Cached"}).build())
+    world = a_world(a_job().having("spec.objective.teacherLogits", {"mode": "Cached"}))
     world.run_to("train")
     first = world.stage("train").attempt
     world.fail("train", crashed(ExitCode.TRANSIENT, reason="PartLost", message="the shard was damaged"))
@@ -55,7 +55,7 @@ def test_logits_that_training_finds_damaged_are_written_again() -> None:
 
 
 def test_a_store_that_keeps_losing_logits_ends_the_job() -> None:
-    world = World(a_job().having("spec.objective.teacherLogits", {"mode": "Cached"}).having("spec.retries", 1).build())
+    world = a_world(a_job().having("spec.objective.teacherLogits", {"mode": "Cached"}).having("spec.retries", 1))
     for _ in range(2):
         world.run_to("train")
         world.fail("train", crashed(ExitCode.TRANSIENT, reason="PartLost", message="the shard was damaged"))

@@ -16,6 +16,7 @@ from transformers import AutoModelForCausalLM, AutoTokenizer
 
 from dram_workers.data.dataset import Dataset
 from dram_workers.train.batches import Draw, Plan
+from dram_workers.train.heap import HUGE_PAGES
 from dram_workers.train.watch import WINDOW, Watch
 from tests.workers.contexts import store_settings
 from tests.workers.train.training import Training, write_teacher_and_dataset
@@ -88,7 +89,9 @@ def test_a_gang_survives_a_dead_rank_and_a_stop(tmp_path: Path, pair: Training, 
     training = Training(tmp_path, paths, execution={"workers": 2, "checkpoint_every_steps": 1})
     with training.started() as attempt:
         attempt.wait_for_step(2)
-        attempt.ranks()[1].kill()
+        dying = attempt.ranks()[1]
+        assert dying.environ()["GLIBC_TUNABLES"] == HUGE_PAGES
+        dying.kill()
         attempt.process.wait()
     assert attempt.code == 75
     assert attempt.message["reason"] == "RankFailed"

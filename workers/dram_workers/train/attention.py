@@ -53,8 +53,10 @@ def segment_attention(
     for group in segments.groups:
         window = group.width if sliding_window is None else sliding_window
         explicit = query.device.type == "cpu" and group.width <= EXPLICIT_WIDTH
-        attend = _recomputed if explicit and torch.is_grad_enabled() else _attend
-        parts.append(attend(_explicit if explicit else _fused, group, rows, scale, window))
+        if explicit:
+            parts.append(_recomputed(_explicit, group, rows, scale, window))
+        else:
+            parts.append(_attend(_fused, group, rows, scale, window))
     attended_LHD = parts[0] if len(parts) == 1 else torch.cat(parts).index_select(0, segments.order_L)
     return attended_LHD[None], None
 
