@@ -8,11 +8,16 @@ pytest_plugins = ["tests.cluster.fixtures"]
 
 HERE = Path(__file__).parent
 LONGEST = (
+    "integration/operator/test_rollout_crashes.py",
     "integration/operator/test_crashes.py",
     "operator/local/test_runner.py",
     "workers/train/test_training.py",
     "integration/operator/test_lifecycle.py",
     "integration/operator/test_access.py",
+    "integration/operator/test_releases.py",
+    "integration/operator/test_rollout_duties.py",
+    "integration/operator/test_rollout_outages.py",
+    "agent/test_kills.py",
     "workers/train/test_zero.py",
     "workers/train/test_kills.py",
     "workers/train/test_modes.py",

@@ -132,7 +132,9 @@ STORIES = {
 }
 
 
-@pytest.mark.parametrize("name", STORIES)
+@pytest.mark.parametrize(
+    "name", [pytest.param(name, marks=pytest.mark.long if name == "update" else ()) for name in STORIES]
+)
 def test_a_power_loss_at_any_moment_ends_as_the_undisturbed_story(scene: Scene, tmp_path: Path, name: str) -> None:
     story, box = STORIES[name], scene.box
     story.before(scene)

@@ -45,6 +45,7 @@ def undisturbed(plane: ControlPlane, api: Api, new_namespace: NewNamespace) -> t
     return outcome(job), len(replica.writes)
 
 
+@pytest.mark.long
 def test_a_crash_after_any_write_ends_the_same(
     plane: ControlPlane, api: Api, new_namespace: NewNamespace, undisturbed: tuple[Object, int]
 ) -> None:

@@ -2,6 +2,8 @@
 
 from itertools import pairwise
 
+import pytest
+
 import dram_workers.errors as worker_errors
 from dram_workers.results import StageMessage
 from tests.builders import a_job
@@ -116,6 +118,7 @@ def test_a_suspended_job_goes_on_with_another_number_of_workers(plane: ControlPl
     assert {stages(job)[name]["attempt"] for name in ("resolve", "data", "evaluate-teacher")} == {1}
 
 
+@pytest.mark.long
 def test_a_quota_on_pods_is_named_and_waited_for(plane: ControlPlane, api: Api, namespace: str) -> None:
     quota = {"apiVersion": "v1", "kind": "ResourceQuota", "metadata": {"name": "few", "namespace": namespace}}
     api.create(quota | {"spec": {"hard": {"pods": "0"}}})
@@ -128,6 +131,7 @@ def test_a_quota_on_pods_is_named_and_waited_for(plane: ControlPlane, api: Api, 
         wait_for(api, namespace, "crowded", "Succeeded", "True")
 
 
+@pytest.mark.long
 def test_a_quota_on_jobs_is_named_and_waited_for(plane: ControlPlane, api: Api, namespace: str) -> None:
     quota = {"apiVersion": "v1", "kind": "ResourceQuota", "metadata": {"name": "none", "namespace": namespace}}
     api.create(quota | {"spec": {"hard": {"count/jobs.batch": "0"}}})

@@ -163,6 +163,7 @@ def test_a_bucket_mapped_to_a_folder_runs_the_manifest_of_a_cluster(again: TinyJ
     assert not (job.root / "stages").exists()
 
 
+@pytest.mark.long
 def test_killed_and_interrupted_it_ends_with_the_files_of_the_undisturbed_run(
     finished: TinyJob, untrained: TinyJob
 ) -> None:

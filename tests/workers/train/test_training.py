@@ -69,6 +69,7 @@ def test_the_number_of_ranks_does_not_change_the_losses(alone: Training, pair: T
         assert ours == pytest.approx(want, rel=1e-5)
 
 
+@pytest.mark.long
 def test_killed_at_a_random_step_and_run_again_it_ends_in_the_same_student(
     tmp_path: Path, paths: dict[str, Path]
 ) -> None:
@@ -85,6 +86,7 @@ def test_killed_at_a_random_step_and_run_again_it_ends_in_the_same_student(
     assert killed.digest == calm.digest
 
 
+@pytest.mark.long
 def test_a_gang_survives_a_dead_rank_and_a_stop(tmp_path: Path, pair: Training, paths: dict[str, Path]) -> None:
     training = Training(tmp_path, paths, execution={"workers": 2, "checkpoint_every_steps": 1})
     with training.started() as attempt:
