@@ -9,7 +9,7 @@ import logging
 from collections.abc import Callable
 from dataclasses import dataclass, replace
 from datetime import datetime
-from typing import TYPE_CHECKING, TypeVar
+from typing import TypeVar
 
 from pydantic import ValidationError
 
@@ -42,11 +42,9 @@ from dram_operator.core.worker_pod import CONFIG_ANNOTATION
 from dram_operator.errors import Conflict, NameTaken, NotFound, OperatorError, Refused, SettingsInvalid, Transient
 from dram_operator.runtime.rollouts.releases import Repository
 from dram_operator.runtime.sight import ASK_AGAIN_SECONDS, Sight
+from dram_operator.runtime.surroundings import Surroundings
 from dram_operator.settings import variable
 from dram_workers.release.contract import MANIFEST, ReleaseConfig
-
-if TYPE_CHECKING:
-    from dram_operator.runtime.rollouts.service import Surroundings
 
 log = logging.getLogger(__name__)
 
@@ -254,7 +252,7 @@ class Artifacts:
             raise _Unreachable(f"the release repository: {error}") from error
 
 
-def make_artifacts(around: "Surroundings", repository: Repository) -> Artifacts:
+def make_artifacts(around: Surroundings, repository: Repository) -> Artifacts:
     """Artifacts of an installation. SettingsInvalid when its release key cannot be used."""
     settings = around.settings
     try:

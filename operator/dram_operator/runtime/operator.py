@@ -18,7 +18,7 @@ from dram_operator.runtime.metrics import JobCollector, Metrics
 from dram_operator.runtime.progress import ProgressEndpoint
 from dram_operator.runtime.queue import Queue
 from dram_operator.runtime.reconcile import Reconciler
-from dram_operator.runtime.rollouts.service import MakeArtifacts, Rollouts, Surroundings
+from dram_operator.runtime.rollouts.service import MakeArtifacts, Rollouts
 from dram_operator.runtime.servers import (
     Health,
     Leadership,
@@ -28,6 +28,7 @@ from dram_operator.runtime.servers import (
     metrics_app,
     server_tls,
 )
+from dram_operator.runtime.surroundings import Surroundings
 from dram_operator.runtime.sync import Sync
 from dram_operator.runtime.tokens import Tokens
 from dram_operator.runtime.workers import Workers

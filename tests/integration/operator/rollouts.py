@@ -20,7 +20,7 @@ from dram_operator.api.rollout_status import ReleaseStatus
 from dram_operator.core.rollout.observed import ArtifactView
 from dram_operator.core.times import stamp
 from dram_operator.runtime.rollouts.releases import Repository
-from dram_operator.runtime.rollouts.service import Surroundings
+from dram_operator.runtime.surroundings import Surroundings
 from tests.builders import ARollout, a_rollout
 from tests.cluster.api import Api, Object, wait_until
 from tests.cluster.controlplane import ControlPlane

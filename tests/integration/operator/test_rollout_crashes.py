@@ -13,7 +13,7 @@ import pytest
 
 from dram_operator.errors import Unavailable
 from dram_operator.runtime.rollouts.releases import Repository
-from dram_operator.runtime.rollouts.service import Surroundings
+from dram_operator.runtime.surroundings import Surroundings
 from tests.cluster.api import Api, Object, wait_until
 from tests.cluster.controlplane import ControlPlane
 from tests.cluster.s3 import S3Server

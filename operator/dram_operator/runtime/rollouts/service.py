@@ -3,17 +3,13 @@
 import asyncio
 import time
 from collections.abc import Callable
-from dataclasses import dataclass
-from datetime import datetime
 from typing import TYPE_CHECKING
 
-from dram_operator.adapters.kubernetes import Kubernetes
 from dram_operator.adapters.prometheus import Endpoint, EndpointInvalid, Prometheus
 from dram_operator.adapters.resources import EDGE_ROLLOUTS
 from dram_operator.core.rollout.document import Delivery
 from dram_operator.errors import SettingsInvalid
-from dram_operator.runtime.cache import Cache, Key
-from dram_operator.runtime.events import Recorder
+from dram_operator.runtime.cache import Key
 from dram_operator.runtime.rollouts.floor import Floor
 from dram_operator.runtime.rollouts.metrics import RolloutCollector, Transitions
 from dram_operator.runtime.rollouts.publish import Publisher
@@ -21,22 +17,11 @@ from dram_operator.runtime.rollouts.reconcile import Artifacts, RolloutReconcile
 from dram_operator.runtime.rollouts.releases import Releases, Repository, open_repository
 from dram_operator.runtime.rollouts.sight import ReadList, Sight
 from dram_operator.runtime.rollouts.switch import Switch
+from dram_operator.runtime.surroundings import Surroundings
 from dram_operator.settings import PrometheusEndpoint, Settings, variable
 
 if TYPE_CHECKING:
     from dram_operator.runtime.clearing import Clearing
-
-
-@dataclass(frozen=True)
-class Surroundings:
-    """What a replica shares between kinds."""
-
-    settings: Settings
-    api: Kubernetes
-    cache: Cache
-    recorder: Recorder
-    wake: Callable[[Key], None]
-    clock: Callable[[], datetime]
 
 
 MakeArtifacts = Callable[[Surroundings, Repository], Artifacts]
