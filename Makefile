@@ -68,10 +68,12 @@ crds: $(VENV)/.dev ## generate crds/ from the models
 dashboards: $(VENV)/.dev ## generate the chart's Grafana dashboards from charts/monitoring/
 	@$(BIN)/python -m charts.monitoring.dashboards charts/dram/files/dashboards
 
-docs: $(VENV)/.dev ## generate docs/reference/ from the models, rules, reasons, commands, metrics and alerts
+docs: $(VENV)/.dev ## generate docs/reference/ from the code, and build the site: build/docs/site/index.html
 	@$(BIN)/python -m dram_operator.api.reference docs/reference
 	@$(BIN)/python -m dram_operator.cli.reference docs/reference
 	@$(BIN)/python -m charts.monitoring.reference docs/reference
+	@$(BIN)/python -m docs.site build/docs
+	@echo "build/docs/site/index.html"
 
 images: $(VENV)/.dev ## build the images of operator, workers and agent with buildah
 	@$(BIN)/python images/build.py operator worker agent $(ARGS)

@@ -77,7 +77,8 @@ def _alerts() -> Iterator[str]:
 def _row(rule: dict[str, Any]) -> str:
     name, after = rule["alert"], rule.get("for", "at once")
     meaning = (Path(__file__).parents[2] / "docs" / "operations" / "alerts" / f"{name}.md").read_text().split("\n\n")[2]
-    return f"| [{name}]({RUNBOOKS}/{name}.md) | {rule['labels']['severity']} | {after} | {' '.join(meaning.split())} |"
+    meaning = " ".join(meaning.split()).replace("](Dram", f"]({RUNBOOKS}/Dram")
+    return f"| [{name}]({RUNBOOKS}/{name}.md) | {rule['labels']['severity']} | {after} | {meaning} |"
 
 
 def main() -> None:
