@@ -14,6 +14,7 @@ from typing import Any
 
 from dram_operator.api.crd import object_schema
 from dram_operator.api.distillation_job import GROUP, VERSION
+from dram_operator.api.remedies import JOB, NOTHING, ROLLOUT, WORKER
 from dram_operator.api.resources import DISTILLATION_JOB, EDGE_ROLLOUT, Resource
 from dram_operator.api.rollout_analysis import Preset
 from dram_operator.api.rollout_reasons import RolloutCondition, RolloutReason
@@ -28,7 +29,8 @@ _ROLLOUT_NOTE = "An EdgeRollout's channel is `namespace/name`. It lives as long 
 
 def pages() -> dict[str, str]:
     """Every page as Markdown, by the name of its file."""
-    return {"distillation-job.md": _job_page(), "edge-rollout.md": _rollout_page()}
+    troubles = "\n".join(_troubleshooting())
+    return {"distillation-job.md": _job_page(), "edge-rollout.md": _rollout_page(), "troubleshooting.md": troubles}
 
 
 def _job_page() -> str:
@@ -62,6 +64,23 @@ def _rollout_page() -> str:
             *_columns(EDGE_ROLLOUT),
         ]
     )
+
+
+def _troubleshooting() -> Iterator[str]:
+    yield from ("# Troubleshooting by reason", "", "This page is made from the code by `make docs`.", "")
+    yield "Find the reason: `kubectl describe` the object, `kubectl dram status JOB`, or `kubectl dram rollout status NAME`. The condition's message is more exact than this page. `kubectl dram doctor` looks at the installation as a whole."
+    yield ""
+    yield from _remedies("Of a DistillationJob", Reason, JOB)
+    yield from _remedies("Of a DistillationJob's stage", WorkerReason, WORKER)
+    yield from _remedies("Of an EdgeRollout", RolloutReason, ROLLOUT)
+
+
+def _remedies(title: str, kind: type[StrEnum], remedies: dict[StrEnum, str]) -> Iterator[str]:
+    yield from (f"## {title}", "", "| Reason | Meaning | What to do |", "| --- | --- | --- |")
+    for member, meaning in zip(kind, meanings(kind).values(), strict=True):
+        remedy = "–" if remedies[member] == NOTHING else _cell(remedies[member])
+        yield f"| `{member.value}` | {_cell(meaning)} | {remedy} |"
+    yield ""
 
 
 def _introduction(resource: Resource, note: str) -> Iterator[str]:
