@@ -116,10 +116,10 @@ class RolloutStory:
         """A metric as the rollout measured it last."""
         return next(float(one["value"]) for one in self.status()["analysis"] if one["name"] == metric)
 
-    def wait_breach(self, metric: Object, attempt: int, *, above: bool) -> float:
+    def wait_breach(self, metric: Object, attempt: int, release: str, *, above: bool) -> float:
         """Wait until Prometheus shows a breach to whoever asks what the rollout asks; returns when it did."""
         limit = float(metric["max" if above else "min"])
-        context = Context(self.channel, attempt, SHORTEST_WINDOW_SECONDS)
+        context = Context(self.channel, attempt, SHORTEST_WINDOW_SECONDS, release)
         query = preset_queries(Preset(metric["preset"]), context).value
 
         def seen() -> float | None:

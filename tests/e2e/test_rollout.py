@@ -189,7 +189,7 @@ def visible_at(story: RolloutStory, source: Source, fault: Fault, metrics: tuple
             explain=story.explain,
         )
     (metric,) = metrics
-    return story.wait_breach(metric, attempt, above=fault.above)
+    return story.wait_breach(metric, attempt, source.sha256, above=fault.above)
 
 
 def remember(fault: str, signed_seconds: float, back_seconds: float) -> None:

@@ -39,7 +39,7 @@ class Artifact(Model):
 
     device_class: Annotated[str, Field(min_length=1, max_length=63)] | None = None
     """The class of devices that it is made for; null for all that no other artifact names."""
-    path: Annotated[str, Field(max_length=256, pattern=TARGET)]
+    path: Annotated[str, Field(max_length=128, pattern=TARGET)]
     """Target path of its manifest."""
     requires: Requirements
     """Its preconditions."""

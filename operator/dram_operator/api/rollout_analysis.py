@@ -47,8 +47,9 @@ class Metric(Model):
     preset: Preset | None = None
     """A measure that Dram knows the query of."""
     query: Annotated[str, Field(min_length=1, max_length=4096)] | None = None
-    """PromQL of your own, with {{channel}}, {{attempt}}, {{arm}} and {{window}} filled in. It must give one series, or
-    one a device where compareTo is set. The channel is matched in every selector, whatever the query says."""
+    """PromQL of your own, with {{channel}}, {{attempt}}, {{arm}}, {{window}}, {{release}} (the candidate's digest) and
+    {{stable}} filled in. It must give one series, or one a device where compareTo is set. The channel is matched in every
+    selector, whatever the query says; match release="{{release}}" where what devices ran before must not count."""
     compare_to: Literal["Control"] | None = None
     """Control: compare the devices of the cohort with those that stay on stable, device by device."""
     min: Quantity | None = None

@@ -5,7 +5,7 @@ from dram_operator.api.rule import LABEL, LABEL_VALUE, S3, Rule, bucket_access, 
 _PERCENT = "^(100([.]0{1,4})?|[0-9]{1,2}([.][0-9]{1,4})?)%$"
 _NONE = "^0{1,2}([.]0{1,4})?%$"
 _CRON = "^([-0-9A-Za-z*,/]+ ){4}[-0-9A-Za-z*,/#]+$"
-_HOLES = ("channel", "attempt", "arm", "window")
+_HOLES = ("channel", "attempt", "arm", "window", "release", "stable")
 
 
 def _object_uri(path: str, form: str) -> tuple[Rule, ...]:

@@ -12,6 +12,8 @@ LabelText = Annotated[str, Field(max_length=63)]
 Percent = Annotated[str, Field(min_length=2, max_length=9)]
 DeviceName = Annotated[str, Field(max_length=32, pattern="^([0-9a-f]{16}|[0-9a-f]{32})$")]
 Sha256 = Annotated[str, Field(max_length=64, pattern="^[0-9a-f]{64}$")]
+ArtifactUri = Annotated[str, Field(min_length=1, max_length=256, pattern="^[-A-Za-z0-9_.!~*()@=:+,$;%/ ]+$")]
+"""Characters that take one byte each wherever they are written down."""
 Seconds = Annotated[int, Field(ge=0, le=31_536_000)]
 
 DEFAULT_BAKE_SECONDS = 600
@@ -50,7 +52,7 @@ class ArtifactSource(Model):
 
     job_ref: JobRef | None = None
     """The variant of a DistillationJob."""
-    uri: Uri | None = None
+    uri: ArtifactUri | None = None
     """Folder of the artifact."""
     sha256: Sha256 | None = None
     """SHA-256 of its manifest."""
@@ -61,7 +63,7 @@ class ArtifactSpec(Model):
 
     job_ref: JobRef | None = None
     """Take it from a DistillationJob. Its digest is resolved once and recorded; after the upload the job may go."""
-    uri: Uri | None = None
+    uri: ArtifactUri | None = None
     """Folder of the artifact, s3://bucket/prefix, with its manifest.json."""
     sha256: Sha256 | None = None
     """SHA-256 of that manifest."""

@@ -36,7 +36,16 @@ def _told(size_bytes: int) -> BeforeValidator:
 Word = Annotated[str, _told(64), Field(max_length=64)]
 Name = Annotated[str, _told(96), Field(max_length=96)]
 Sentence = Annotated[str, _told(256), Field(max_length=256)]
-Query = Annotated[str, _told(512), Field(max_length=512)]
+LARGEST_QUERY_SHOWN = 960
+"""Bytes of a query in JSON. Every preset fits, whatever the names."""
+
+
+def _whole(text: object) -> object:
+    """A query that is too long is not shown: a part of it would be another query."""
+    return "" if isinstance(text, str) and json_bytes(text) > LARGEST_QUERY_SHOWN else text
+
+
+Query = Annotated[str, BeforeValidator(_whole), Field(max_length=LARGEST_QUERY_SHOWN)]
 
 
 class RolloutConditionStatus(Model):
@@ -185,7 +194,8 @@ class MetricStatus(Model):
     message: Sentence = ""
     """The same, in a sentence."""
     query: Query = ""
-    """The query as it was sent."""
+    """The query as it was sent, whole. Absent where it is longer than 960 bytes: it is spec's then, with the channel in
+    every selector."""
     value: float | None = None
     """What was measured."""
     limit: float | None = None

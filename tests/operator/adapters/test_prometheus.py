@@ -19,7 +19,7 @@ from dram_operator.core.rollout.presets import Arm, Context, own_queries
 from tests.cluster.pki import Authority
 from tests.cluster.prometheus import PASSWORD, USER, PrometheusServer
 from tests.operator.adapters.misbehaving import Behaviour, answering, endless, misbehaving, raw, silent
-from tests.operator.core.rollout.fleet_history import CHANNEL, START, Teller, history
+from tests.operator.core.rollout.fleet_history import CANDIDATE, CHANNEL, START, Teller, history
 
 NOW = START + timedelta(minutes=10)
 SECRET = "internal-secret-of-another-service"
@@ -91,7 +91,9 @@ class TestRealPrometheus:
         self, prometheus: PrometheusServer, minutes: int, want: datetime
     ) -> None:
         client = Prometheus(Endpoint("default", prometheus.url))
-        queries = own_queries("sum(rate(dram_device_requests_total[10m])) or vector(0)", Context(CHANNEL, 7, 60))
+        queries = own_queries(
+            "sum(rate(dram_device_requests_total[10m])) or vector(0)", Context(CHANNEL, 7, 60, CANDIDATE)
+        )
         look = await client.look(queries, NOW + timedelta(minutes=minutes))
         await client.close()
         assert look.newest == want
@@ -99,24 +101,25 @@ class TestRealPrometheus:
     async def test_a_selector_without_samples_leaves_the_age_unknown(self, prometheus: PrometheusServer) -> None:
         client = Prometheus(Endpoint("default", prometheus.url))
         queries = own_queries(
-            "max(dram_device_golden_pass_ratio) + (sum(absent_metric) or vector(0))", Context(CHANNEL, 7, 60)
+            "max(dram_device_golden_pass_ratio) + (sum(absent_metric) or vector(0))", Context(CHANNEL, 7, 60, CANDIDATE)
         )
         look = await client.look(queries, NOW)
         await client.close()
         assert (look.samples, look.newest) == ((Sample({}, 1.0),), None)
 
-    async def test_a_look_counts_the_requests_of_its_arm(self, prometheus: PrometheusServer) -> None:
+    async def test_a_look_counts_the_requests_to_the_candidate_in_its_arm(self, prometheus: PrometheusServer) -> None:
         client = Prometheus(Endpoint("default", prometheus.url))
         support = [
             (await client.look(own_queries("max(dram_device_golden_pass_ratio)", context), NOW)).support
             for context in (
-                Context(CHANNEL, 7, 60),
-                Context(CHANNEL, 7, 60, Arm.CONTROL, step_seconds=300),
-                Context(CHANNEL, 8, 60),
+                Context(CHANNEL, 7, 60, CANDIDATE),
+                Context(CHANNEL, 7, 60, CANDIDATE, step_seconds=300),
+                Context(CHANNEL, 7, 60, CANDIDATE, arm=Arm.CONTROL),
+                Context(CHANNEL, 8, 60, CANDIDATE),
             )
         ]
         await client.close()
-        assert support == [pytest.approx(120), pytest.approx(600), 0.0]
+        assert support == [pytest.approx(120), pytest.approx(600), 0.0, 0.0]
 
     async def test_an_outage_is_trouble_and_then_over(self) -> None:
         with PrometheusServer(history(*FLEET)) as server:
@@ -234,7 +237,7 @@ async def test_trouble_with_any_of_a_looks_queries_is_trouble_with_the_look() ->
 
     async with misbehaving(third_time_unlucky) as server:
         client = Prometheus(Endpoint("default", server.url))
-        look = await client.look(own_queries("max(up)", Context(CHANNEL, 7, 60)), NOW)
+        look = await client.look(own_queries("max(up)", Context(CHANNEL, 7, 60, CANDIDATE)), NOW)
         await client.close()
     assert look == Answer(trouble=Trouble.MALFORMED)
 
@@ -243,7 +246,7 @@ async def test_trouble_with_any_of_a_looks_queries_is_trouble_with_the_look() ->
 async def test_a_sample_from_no_time_or_from_the_future_has_no_age(text: str) -> None:
     async with misbehaving(answering(vector(point(text)))) as server:
         client = Prometheus(Endpoint("default", server.url))
-        look = await client.look(own_queries("max(up)", Context(CHANNEL, 7, 60)), NOW)
+        look = await client.look(own_queries("max(up)", Context(CHANNEL, 7, 60, CANDIDATE)), NOW)
         await client.close()
     assert look.newest is None
 

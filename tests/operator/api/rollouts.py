@@ -132,6 +132,10 @@ def _artifacts() -> Iterator[RefusedRollout]:
         rollout = ROLLOUT.having("spec.inventory.uri", uri)
         of_key = wanted.replace("s3://bucket/prefix", "s3://bucket/key")
         yield RefusedRollout(f"the inventory {uri}", rollout, "spec.inventory.uri", of_key)
+    accented = ROLLOUT.having(artifact, {"uri": "s3://models/modèle", "sha256": DIGEST})
+    yield RefusedRollout(
+        "an artifact of more than plain characters", accented, f"{artifact}.uri", "should match '^[-A-Za-z0"
+    )
     yield from _storage()
     yield RefusedRollout(
         "a digest in capitals",

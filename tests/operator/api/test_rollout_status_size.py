@@ -7,32 +7,37 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from dram_operator.api.rollout_status import EdgeRolloutStatus, MetricStatus, RollbackStatus, clipped
+from dram_operator.api.rollout_status import (
+    LARGEST_QUERY_SHOWN,
+    EdgeRolloutStatus,
+    MetricStatus,
+    RollbackStatus,
+    clipped,
+)
 from dram_operator.api.schema import Schema, structural
 from tests.operator.api.rollout_statuses import A_FULL_STATUS, BAD, NOW
 
 LIMIT_BYTES = 64 * 1024
-BYTES_OF_CHARACTER = 4
 LONGEST_KEY = 63
 
 
-def most_bytes(schema: Schema, name: str = "") -> int:
+def most_bytes(schema: Schema) -> int:
     """The longest JSON that a value of this schema can have."""
     properties, every, items = (schema.get(key) for key in ("properties", "additionalProperties", "items"))
     if properties is not None:
-        return 2 + sum(len(key) + 4 + most_bytes(inner, key) for key, inner in properties.items())
+        return 2 + sum(len(key) + 4 + most_bytes(inner) for key, inner in properties.items())
     if every is not None:
         return 2 + int(schema["maxProperties"]) * (LONGEST_KEY + 4 + most_bytes(every))
     if items is not None:
         return 2 + int(schema["maxItems"]) * (1 + most_bytes(items))
-    return 2 + max(map(len, schema["enum"])) if "enum" in schema else _most_bytes_of_value(schema, name)
+    return 2 + max(map(len, schema["enum"])) if "enum" in schema else _most_bytes_of_value(schema)
 
 
-def _most_bytes_of_value(schema: Schema, name: str) -> int:
+def _most_bytes_of_value(schema: Schema) -> int:
     match schema["type"]:
         case "string":
-            # A URI is the user's; every other text is cut by bytes, or of ASCII by its pattern.
-            return 2 + int(schema["maxLength"]) * (BYTES_OF_CHARACTER if name == "uri" else 1)
+            # Every text is cut by bytes, or of plain ASCII by its pattern.
+            return 2 + int(schema["maxLength"])
         case "integer":
             return len(str(schema["maximum"]))
         case "number":
@@ -66,7 +71,7 @@ def stored(text: str) -> int:
     return len(escaped.encode()) - 2
 
 
-texts = st.text(max_size=700) | st.text('"\\\n\x01<>&ü漢😀', min_size=300, max_size=700)
+texts = st.text(max_size=700) | st.text('"\\\n\x01<>&ü漢😀', min_size=300, max_size=1200)
 
 
 @given(texts, st.integers(1, 300))
@@ -84,12 +89,13 @@ def test_what_is_told_is_cut_where_it_is_written_down(text: str) -> None:
     rollback = RollbackStatus(digest=BAD, reason=text, message=text, started_at=NOW)
     told: list[tuple[Any, int]] = [
         (metric.message, 256),
-        (metric.query, 512),
+        (metric.query, LARGEST_QUERY_SHOWN),
         (rollback.reason, 64),
         (rollback.message, 256),
     ]
     for value, size_bytes in told:
         assert stored(value) <= size_bytes
+    assert metric.query == (text if stored(text) <= LARGEST_QUERY_SHOWN else "")
 
 
 @pytest.mark.parametrize("field", ["analysis", "history", "commands", "quarantined"])

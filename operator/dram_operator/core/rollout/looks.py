@@ -8,6 +8,7 @@ from dram_operator.api.edge_rollout import EdgeRollout
 from dram_operator.api.rollout_analysis import Metric
 from dram_operator.core.rollout.analysis import exposure_seconds, metrics_of, window_seconds
 from dram_operator.core.rollout.presets import (
+    NO_RELEASE,
     PLACEHOLDER,
     Arm,
     Context,
@@ -47,7 +48,7 @@ class MetricLook:
 
 def metric_looks(rollout: EdgeRollout, at: datetime, known: Mapping[str, Container[int]]) -> tuple[MetricLook, ...]:
     """The queries of a look at `at` at every metric in force, but for the windows that are known by metric; none while no step is at work."""
-    if rollout.status.step is None:
+    if rollout.status.step is None or rollout.status.candidate is None:
         return ()
     return tuple(_look(rollout, metric, at, known.get(metric.name, ())) for metric in metrics_of(rollout.spec.analysis))
 
@@ -58,7 +59,7 @@ def _look(rollout: EdgeRollout, metric: Metric, at: datetime, known: Container[i
     windows: tuple[WindowLook, ...] = ()
     try:
         if metric.max is not None or metric.min is not None:
-            figure = _queries(metric, _context(rollout, window_seconds(analysis), at), each_device=False)
+            figure = _queries(metric, _context(rollout, _window_of_attempt(rollout, at), at), each_device=False)
             shown = figure.value
         if metric.compare_to:
             windows = tuple(_window(rollout, metric, number) for number in _closed(rollout, at) if number not in known)
@@ -93,6 +94,27 @@ def _queries(metric: Metric, context: Context, *, each_device: bool) -> Queries:
 
 
 def _context(rollout: EdgeRollout, window: int, at: datetime, arm: Arm = Arm.TREATED) -> Context:
-    assert rollout.status.step is not None
-    since = max(0, int((at - parse_time(rollout.status.step.started_at)).total_seconds()))
-    return Context(rollout.channel, rollout.status.attempt, window, arm, since)
+    status = rollout.status
+    assert status.step is not None
+    assert status.candidate is not None
+    stable = status.stable.release.digest if status.stable else NO_RELEASE
+    return Context(
+        rollout.channel,
+        status.attempt,
+        window,
+        status.candidate.release.digest,
+        stable,
+        arm,
+        _seconds_since(status.step.started_at, at),
+    )
+
+
+def _window_of_attempt(rollout: EdgeRollout, at: datetime) -> int:
+    """Seconds that a figure speaks of: it does not reach back into an earlier attempt, which may have been of the same release."""
+    assert rollout.status.candidate is not None
+    age = _seconds_since(rollout.status.candidate.since, at)
+    return max(1, min(window_seconds(rollout.spec.analysis), age))
+
+
+def _seconds_since(moment: str, at: datetime) -> int:
+    return max(0, int((at - parse_time(moment)).total_seconds()))

@@ -31,6 +31,10 @@ VALUES = (
 
 
 SERVED = 'served_by="device"'
+OF_RELEASE = 'release="{{release}}"'
+OF_EITHER = 'release=~"{{release}}|{{stable}}"'
+NO_RELEASE = "none"
+"""The label `release` of a device without a local model."""
 
 
 class QueryInvalid(ValueError):
@@ -64,6 +68,10 @@ class Context:
     channel: str
     attempt: int
     window_seconds: int
+    release: str
+    """Digest of the candidate."""
+    stable: str = NO_RELEASE
+    """Digest of the stable release."""
     arm: Arm = Arm.TREATED
     step_seconds: int = 0
     """Since when the step's devices serve; requests are counted over this, or over the window where that is longer."""
@@ -79,37 +87,40 @@ class Queries:
     selectors: int
     """How many series `newest` has to return: one that is missing means that `value` rests on nothing."""
     samples: str
-    """How many requests of the arm the figure can rest on: those that the device served, but for the fallback ratio."""
+    """How many requests to the candidate the figure can rest on: those that the device served, but for the fallback ratio."""
 
 
 def _of_arm(expression: str) -> str:
-    info = 'max by (channel, device) (dram_device_info{attempt="{{attempt}}", arm="{{arm}}"})'
-    return f"({expression}) * on (channel, device) group_left () {info}"
+    return f'{expression} and on (device) dram_device_info{{attempt="{{{{attempt}}}}", arm="{{{{arm}}}}"}}'
 
 
-def _requests(matchers: str, *, function: str = "rate") -> str:
-    return f"{function}(dram_device_requests_total{{{matchers}}}[{{{{window}}}}])"
+def _requests(*matchers: str, function: str = "rate") -> str:
+    return f"{function}(dram_device_requests_total{{{', '.join(filter(None, matchers))}}}[{{{{window}}}}])"
 
 
 def _latency(quantile: float) -> Recipe:
-    buckets = 'rate(dram_device_request_seconds_bucket{served_by="device"}[{{window}}])'
+    def buckets(release: str) -> str:
+        return f"rate(dram_device_request_seconds_bucket{{{SERVED}, {release}}}[{{{{window}}}}])"
+
     return Recipe(
-        one=f"histogram_quantile({quantile}, sum by (le) ({_of_arm(buckets)}))",
-        each=f"histogram_quantile({quantile}, sum by (device, le) ({buckets}))",
+        one=f"histogram_quantile({quantile}, sum by (le) ({_of_arm(buckets(OF_RELEASE))}))",
+        each=f"histogram_quantile({quantile}, sum by (device, le) ({buckets(OF_EITHER)}))",
     )
 
 
 def _ratio(part: str, whole: str) -> Recipe:
+    of_part, of_whole = (_of_arm(_requests(each, OF_RELEASE)) for each in (part, whole))
     return Recipe(
-        one=f"sum({_of_arm(_requests(part))}) / sum({_of_arm(_requests(whole))})",
-        each=f"sum by (device) ({_requests(part)}) / sum by (device) ({_requests(whole)})",
+        one=f"sum({of_part}) / sum({of_whole})",
+        each=f"sum by (device) ({_requests(part, OF_EITHER)}) / sum by (device) ({_requests(whole, OF_EITHER)})",
     )
 
 
 def _gauge(name: str, over_arm: str, *, lower_is_worse: bool = False) -> Recipe:
+    of_arm = _of_arm(f"{name}{{{OF_RELEASE}}}")
     return Recipe(
-        one=f"{over_arm}({_of_arm(name)})",
-        each=f"avg by (device) (avg_over_time({name}[{{{{window}}}}]))",
+        one=f"{over_arm}({of_arm})",
+        each=f"avg by (device) (avg_over_time({name}{{{OF_EITHER}}}[{{{{window}}}}]))",
         lower_is_worse=lower_is_worse,
     )
 
@@ -142,13 +153,13 @@ def own_queries(query: str, context: Context, *, served: str = SERVED) -> Querie
         for number, selector in enumerate(selectors)
     )
     so_far = replace(context, window_seconds=max(context.window_seconds, context.step_seconds))
-    requests = f"sum({_of_arm(_requests(served, function='increase'))})"
+    requests = f"sum({_of_arm(_requests(served, OF_RELEASE, function='increase'))})"
     return Queries(value, newest, len(selectors), _text(_parse(requests, so_far), so_far))
 
 
 def lint(query: str) -> None:
     """Check a user's query as it will be asked; raises QueryInvalid."""
-    own_queries(query, Context("namespace/name", 1, 60))
+    own_queries(query, Context("namespace/name", 1, 60, NO_RELEASE))
 
 
 def _seconds(seconds: int) -> str:
@@ -174,6 +185,8 @@ def _filled(query: str, context: Context) -> str:
         "attempt": str(context.attempt),
         "arm": context.arm.value,
         "window": _seconds(context.window_seconds),
+        "release": _escaped(context.release),
+        "stable": _escaped(context.stable),
     }
 
     def word(found: re.Match[str]) -> str:
@@ -211,7 +224,8 @@ def _text(expression: promql.Expr, context: Context) -> str:
         selector: promql.Expr = promql.parse(_selector(node, matcher) + _offset(node))
         return selector
 
-    text = promql.transform(expression, post_visit=bound).prettify().strip()
+    lines = promql.transform(expression, post_visit=bound).prettify().split("\n")
+    text = " ".join(line.strip() for line in lines)
     left_out = [selector for selector in _selectors(promql.parse(text)) if matcher not in selector]
     if left_out:
         raise QueryInvalid(f"{left_out[0]} cannot be bound to the channel")

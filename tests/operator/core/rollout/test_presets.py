@@ -1,6 +1,7 @@
 """Metrics of the spec as PromQL: what is asked, that no query leaves its channel, and what it finds in a real Prometheus."""
 
 from collections.abc import AsyncIterator, Iterator
+from dataclasses import replace
 from datetime import timedelta
 
 import promql_parser
@@ -8,6 +9,7 @@ import pytest
 
 from dram_operator.adapters.prometheus import Endpoint, Prometheus
 from dram_operator.api.rollout_analysis import Preset
+from dram_operator.api.rollout_status import MetricStatus
 from dram_operator.core.rollout.presets import (
     LARGEST_QUERY,
     RECIPES,
@@ -19,11 +21,11 @@ from dram_operator.core.rollout.presets import (
     preset_queries,
 )
 from tests.cluster.prometheus import PrometheusServer
-from tests.operator.core.rollout.fleet_history import CHANNEL, START, Teller, history
+from tests.operator.core.rollout.fleet_history import CANDIDATE, CHANNEL, STABLE, START, Teller, history
 
 NOW = START + timedelta(minutes=10)
-TREATED = Context(CHANNEL, 7, 120)
-CONTROL = Context(CHANNEL, 7, 120, Arm.CONTROL)
+TREATED = Context(CHANNEL, 7, 120, CANDIDATE, STABLE)
+CONTROL = Context(CHANNEL, 7, 120, STABLE, arm=Arm.CONTROL)
 FLEET = (
     Teller("a", "treated", seconds=0.4, errors=0.2, cloud=0.5, golden=0.5),
     Teller("b", "treated", seconds=0.4, errors=0.2, cloud=0.5, golden=0.7),
@@ -55,9 +57,19 @@ QUERIES = (
 )
 
 
+BAD, ELSEWHERE = "b" * 64, "tv/moved"
+SWITCHED = (
+    Teller("a", "treated", 1.9, 0.9, 0.9, 0.0, ELSEWHERE, release=BAD, attempt=6, silent_after=525),
+    Teller("c", "control", 1.9, 0.9, 0.9, 0.0, ELSEWHERE, release=BAD, attempt=6, silent_after=525),
+    Teller("a", "treated", 0.08, channel=ELSEWHERE, begins=540),
+    Teller("c", "control", 0.08, channel=ELSEWHERE, begins=540),
+)
+"""Devices that left a bad release for the candidate and for stable a minute ago."""
+
+
 @pytest.fixture(scope="module")
 def server() -> Iterator[PrometheusServer]:
-    with PrometheusServer(history(*FLEET)) as running:
+    with PrometheusServer(history(*FLEET, *SWITCHED)) as running:
         yield running
 
 
@@ -96,16 +108,50 @@ async def test_a_preset_finds_each_device_of_the_channel(client: Prometheus, pre
     assert {sample.labels["device"] for sample in look.samples} == {"a", "b", "c", "d"}
 
 
+WELL = {
+    Preset.LATENCY_P50: 0.075,
+    Preset.LATENCY_P95: 0.0975,
+    Preset.LATENCY_P99: 0.0995,
+    Preset.ERROR_RATIO: 0.0,
+    Preset.FALLBACK_RATIO: 0.0,
+    Preset.GOLDEN_RATIO: 1.0,
+    Preset.MEMORY_BYTES: 1e9,
+}
+
+
+@pytest.mark.parametrize(("preset", "want"), WELL.items())
+async def test_a_preset_sees_nothing_of_the_release_before(client: Prometheus, preset: Preset, want: float) -> None:
+    moved = replace(TREATED, channel=ELSEWHERE)
+    for each_device, devices in ((False, 1), (True, 2)):
+        look = await client.look(preset_queries(preset, moved, each_device=each_device), NOW)
+        assert [sample.value for sample in look.samples] == [pytest.approx(want)] * devices
+        assert look.newest == NOW
+
+
+async def test_requests_to_the_release_before_are_no_samples(client: Prometheus) -> None:
+    moved = replace(TREATED, channel=ELSEWHERE, step_seconds=480)
+    look = await client.look(preset_queries(Preset.ERROR_RATIO, moved), NOW)
+    assert look.support == pytest.approx(120, rel=0.3)
+
+
+@pytest.mark.parametrize("preset", Preset)
+@pytest.mark.parametrize("each_device", [True, False])
+def test_status_shows_every_preset_whole_whatever_the_names(preset: Preset, *, each_device: bool) -> None:
+    longest = Context("n" * 63 + "/" + "r" * 40, 10**9, 7199, CANDIDATE, STABLE)
+    query = preset_queries(preset, longest, each_device=each_device).value
+    assert MetricStatus(name="m", verdict="Pass", query=query, looked_at="2030-05-01T12:00:00Z").query == query
+
+
 @pytest.mark.parametrize("preset", Preset)
 async def test_a_preset_finds_nothing_in_another_attempt(client: Prometheus, preset: Preset) -> None:
-    look = await client.look(preset_queries(preset, Context(CHANNEL, 8, 120)), NOW)
+    look = await client.look(preset_queries(preset, Context(CHANNEL, 8, 120, CANDIDATE)), NOW)
     assert (look.samples, look.newest) == ((), None)
 
 
 async def test_requests_that_the_cloud_answered_are_not_samples(client: Prometheus) -> None:
     counted = [
         (await client.look(preset_queries(Preset.ERROR_RATIO, context), NOW)).support
-        for context in (TREATED, CONTROL, Context(CHANNEL, 7, 120, step_seconds=480))
+        for context in (TREATED, CONTROL, replace(TREATED, step_seconds=480))
     ]
     assert counted == [pytest.approx(240), pytest.approx(480), pytest.approx(960)]
 
@@ -149,16 +195,18 @@ async def test_a_query_for_another_channel_finds_nothing(client: Prometheus) -> 
 
 
 def test_placeholders_are_filled_in() -> None:
-    query = 'sum(rate(foo{a="{{ attempt }}",b="{{arm}}",c="{{channel}}"}[{{window}}]))'
-    found = own_queries(query, CONTROL).value
+    query = 'sum(rate(foo{a="{{ attempt }}",b="{{arm}}",c="{{channel}}",d="{{release}}",e="{{stable}}"}[{{window}}]))'
+    found = own_queries(query, replace(TREATED, arm=Arm.CONTROL)).value
     assert 'a="7"' in found
     assert 'b="control"' in found
     assert f'c="{CHANNEL}"' in found
+    assert f'd="{CANDIDATE}"' in found
+    assert f'e="{STABLE}"' in found
     assert "[2m]" in found
 
 
 def test_a_channel_cannot_break_out_of_its_matcher() -> None:
-    found = own_queries("foo", Context('tv"} or bar{a="', 1, 60))
+    found = own_queries("foo", Context('tv"} or bar{a="', 1, 60, CANDIDATE))
     assert found.selectors == 1
     selector = promql_parser.parse(found.value)
     assert isinstance(selector, promql_parser.VectorSelector)
