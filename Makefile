@@ -72,6 +72,7 @@ docs: $(VENV)/.dev ## generate docs/reference/ from the code, and build the site
 	@$(BIN)/python -m dram_operator.api.reference docs/reference
 	@$(BIN)/python -m dram_operator.cli.reference docs/reference
 	@$(BIN)/python -m charts.monitoring.reference docs/reference
+	@$(BIN)/python -m charts.values
 	@$(BIN)/python -m docs.site build/docs
 	@echo "build/docs/site/index.html"
 

@@ -10,8 +10,9 @@ from typing import Annotated, Any, Literal
 from pydantic import Field, SecretStr, ValidationError, field_validator, model_validator
 from pydantic_settings import BaseSettings, NoDecode, SettingsConfigDict
 
+from dram_operator.api.pods import Resources
 from dram_operator.api.spec import Storage
-from dram_operator.core.installation import Installation
+from dram_operator.core.installation import DEFAULT_RESOURCES, Installation
 from dram_operator.core.rollout.document import Delivery
 from dram_operator.errors import SettingsInvalid
 from dram_workers.model import Model
@@ -82,6 +83,8 @@ class Settings(BaseSettings):
     """Pull secrets of worker pods, separated by commas."""
     image_pull_policy: Literal["Always", "IfNotPresent", "Never"] = "IfNotPresent"
     """Pull policy of worker pods."""
+    worker_resources: Resources | None = None
+    """Resources of worker pods for which a job says nothing, as JSON with `requests` and `limits`."""
     storage: Storage | None = None
     """Storage for jobs that name none, as JSON in the form of `spec.storage`."""
 
@@ -213,6 +216,7 @@ class Settings(BaseSettings):
             progress_ca=self.progress_ca.read_text() if self.progress_ca else None,
             image_pull_secrets=self.image_pull_secrets,
             image_pull_policy=self.image_pull_policy,
+            default_resources=self.worker_resources or DEFAULT_RESOURCES,
         )
 
 

@@ -31,6 +31,9 @@ GROUPS = {
     "Job": ("apis/batch/v1", "jobs"),
     "Deployment": ("apis/apps/v1", "deployments"),
     "StatefulSet": ("apis/apps/v1", "statefulsets"),
+    "DaemonSet": ("apis/apps/v1", "daemonsets"),
+    "PodDisruptionBudget": ("apis/policy/v1", "poddisruptionbudgets"),
+    "NetworkPolicy": ("apis/networking.k8s.io/v1", "networkpolicies"),
     "Lease": ("apis/coordination.k8s.io/v1", "leases"),
     "Role": ("apis/rbac.authorization.k8s.io/v1", "roles"),
     "RoleBinding": ("apis/rbac.authorization.k8s.io/v1", "rolebindings"),
@@ -130,11 +133,11 @@ class Api:
         """Create a subresource: a service account's `token`, a pod's `eviction`."""
         return self._object("POST", path_of(kind, namespace, name, subresource), body)
 
-    def apply(self, obj: Object, manager: str = "dram-test") -> Object:
-        """Server-side apply, as `kubectl apply --server-side --force-conflicts`."""
+    def apply(self, obj: Object, manager: str = "dram-test", *, dry_run: bool = False) -> Object:
+        """Server-side apply, as `kubectl apply --server-side --force-conflicts`; a dry run asks everybody and writes nothing."""
         metadata = obj["metadata"]
         path = path_of(obj["kind"], metadata.get("namespace"), metadata["name"])
-        query = {"fieldManager": manager, "force": "true"}
+        query = {"fieldManager": manager, "force": "true", **({"dryRun": "All"} if dry_run else {})}
         return self._object("PATCH", path, obj, query=query, content=PATCH_TYPES["apply"])
 
     def patch(
@@ -176,8 +179,8 @@ class Api:
 
 
 def manifests(text: str) -> list[Object]:
-    """The objects of a YAML text."""
-    return [obj for obj in yaml.safe_load_all(text) if obj]
+    """The objects of a YAML text; libyaml's loader, since a CRD takes seconds with the other."""
+    return [obj for obj in yaml.load_all(text, Loader=yaml.CSafeLoader) if obj]
 
 
 def wait_until(

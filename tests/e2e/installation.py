@@ -117,6 +117,7 @@ def values_for(cluster: Cluster, releases: Releases, prometheus: PrometheusServe
         "image": {"repository": operator, "tag": operator_tag},
         "worker": {"image": {"repository": worker, "tag": worker_tag}},
         # One replica that is followed quickly, so that a killed one costs the test seconds.
+        "replicas": 1,
         "leaseSeconds": 4,
         **releases.values(prometheus),
     }

@@ -9,6 +9,8 @@ from pathlib import Path
 import pytest
 from pydantic import ValidationError
 
+from dram_operator.api.pods import Resources
+from dram_operator.core.installation import DEFAULT_RESOURCES
 from dram_operator.errors import SettingsInvalid
 from dram_operator.settings import Settings
 
@@ -17,6 +19,7 @@ def test_an_empty_environment_serves_all_namespaces() -> None:
     settings = Settings()
     assert settings.namespaces == ()
     assert settings.installation().storage is None
+    assert settings.installation().default_resources == DEFAULT_RESOURCES
     assert settings.installation().progress_url is None
 
 
@@ -26,6 +29,7 @@ def test_the_environment_is_read_in_the_forms_of_the_chart(monkeypatch: pytest.M
         "DRAM_NAMESPACES": "team-a, team-b",
         "DRAM_IMAGE": "registry.example.com/worker:1",
         "DRAM_IMAGE_PULL_SECRETS": "pull",
+        "DRAM_WORKER_RESOURCES": json.dumps({"limits": {"memory": "16Gi"}}),
         "DRAM_STORAGE": json.dumps({"uri": "s3://models/dram", "secretRef": {"name": "s3"}, "pathStyle": True}),
         "DRAM_PROGRESS_URL": "https://dram.svc:8443",
         "DRAM_PROGRESS_CERTIFICATE": "/tls/tls.crt",
@@ -38,6 +42,7 @@ def test_the_environment_is_read_in_the_forms_of_the_chart(monkeypatch: pytest.M
     assert settings.namespaces == ("team-a", "team-b")
     assert settings.pod_ip == "10.0.0.7"
     assert installation.image_pull_secrets == ("pull",)
+    assert installation.default_resources == Resources(limits={"memory": "16Gi"})
     assert installation.storage is not None
     assert installation.storage.path_style
     assert (installation.progress_url, installation.progress_ca) == ("https://dram.svc:8443", "CERTIFICATE")

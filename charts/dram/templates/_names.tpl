@@ -5,6 +5,10 @@
 
 {{- define "dram.labels" -}}
 {{ include "dram.selector" . }}
+{{ include "dram.version" . }}
+{{- end }}
+
+{{- define "dram.version" -}}
 app.kubernetes.io/version: {{ .Chart.AppVersion | quote }}
 app.kubernetes.io/managed-by: {{ .Release.Service }}
 {{- end }}
@@ -17,4 +21,44 @@ app.kubernetes.io/instance: {{ .Release.Name }}
 
 {{- define "dram.host" -}}
 {{ include "dram.name" . }}.{{ .Release.Namespace }}.svc
+{{- end }}
+
+{{- define "dram.account" -}}
+{{ .Values.serviceAccount.name | default (include "dram.name" .) }}
+{{- end }}
+
+{{- define "dram.progressSecret" -}}
+{{ .Values.progress.tlsSecret | default (printf "%s-progress-tls" (include "dram.name" .)) }}
+{{- end }}
+
+{{- /* An image's full name; `imageRegistry` takes the place of its registry. Of `root` and `image`. */ -}}
+{{- define "dram.image" -}}
+{{- $repository := .image.repository }}
+{{- with .root.Values.imageRegistry }}
+{{- $parts := splitList "/" $repository }}
+{{- if and (gt (len $parts) 1) (regexMatch "[.:]|^localhost$" (first $parts)) }}
+{{- $repository = join "/" (rest $parts) }}
+{{- end }}
+{{- $repository = printf "%s/%s" (trimSuffix "/" .) $repository }}
+{{- end }}
+{{- if .image.digest -}}
+{{ $repository }}@{{ .image.digest }}
+{{- else -}}
+{{ $repository }}:{{ .image.tag | default .root.Chart.AppVersion }}
+{{- end }}
+{{- end }}
+
+{{- /* Of a whole pod, and of a container: what Pod Security's level "restricted" asks for, and a root that nobody writes. */ -}}
+{{- define "dram.podSecurity" -}}
+runAsNonRoot: true
+runAsUser: 65532
+runAsGroup: 65532
+fsGroup: 65532
+seccompProfile: {type: RuntimeDefault}
+{{- end }}
+
+{{- define "dram.containerSecurity" -}}
+allowPrivilegeEscalation: false
+readOnlyRootFilesystem: true
+capabilities: {drop: [ALL]}
 {{- end }}

@@ -7,6 +7,7 @@ from tests.cluster.api import Object, manifests
 from tests.cluster.binaries import binary
 from tests.cluster.folders import REPOSITORY
 
+WORKLOADS = ("Deployment", "StatefulSet", "DaemonSet", "Job")
 CHART = REPOSITORY / "charts" / "dram"
 
 
@@ -15,17 +16,39 @@ class ChartRefused(RuntimeError):
 
 
 def render(
-    *values: str, namespace: str = "chart", kubernetes: str | None = None, files: tuple[Path, ...] = ()
+    *values: str,
+    namespace: str = "chart",
+    kubernetes: str | None = None,
+    files: tuple[Path, ...] = (),
+    json_values: tuple[str, ...] = (),
+    crds: bool = False,
 ) -> list[Object]:
-    """The chart's objects with files of values and `--set` values, for a version of Kubernetes."""
+    """The chart's objects with files of values, `--set` and `--set-json` values, for a version of Kubernetes.
+
+    Without the CRDs unless they are asked for: they are most of the text, and always the same.
+    """
     settings = [part for file in files for part in ("--values", str(file))]
     settings += [part for value in values for part in ("--set", value)]
+    settings += [part for value in json_values for part in ("--set-json", value)]
+    settings += [] if crds else ["--set", "crds.enabled=false"]
     settings += ["--kube-version", kubernetes] if kubernetes else []
     command = [str(binary("helm")), "template", "dram", str(CHART), "--namespace", namespace, *settings]
     done = subprocess.run(command, check=False, capture_output=True, text=True)
     if done.returncode:
         raise ChartRefused(done.stderr)
     return manifests(done.stdout)
+
+
+def pods(objects: list[Object]) -> list[Object]:
+    """A pod of each workload, as its controller would make it."""
+    found = []
+    for obj in objects:
+        template = obj["spec"]["template"] if obj["kind"] in WORKLOADS else obj if obj["kind"] == "Pod" else None
+        if template:
+            metadata = {**template["metadata"], "name": obj["metadata"]["name"]}
+            metadata["namespace"] = obj["metadata"]["namespace"]
+            found.append({"apiVersion": "v1", "kind": "Pod", "metadata": metadata, "spec": template["spec"]})
+    return found
 
 
 def of_kind(objects: list[Object], kind: str) -> list[Object]:

@@ -91,7 +91,7 @@ def test_people_get_a_line_each_with_the_remedy_below(admin: Seat, install: Inst
     assert result.exit_code == 4
     assert "✓ cluster: Kubernetes v" in result.output
     assert (
-        f"✗ operator: {HOME}/dram: none of 1 replicas is ready\n    → see why: kubectl get pods -n {HOME}"
+        f"✗ operator: {HOME}/dram: none of 2 replicas is ready\n    → see why: kubectl get pods -n {HOME}"
         in result.output
     )
 

@@ -1,0 +1,1 @@
+"""What is made from the charts, and what charts are made from."""
