@@ -5,6 +5,7 @@ import os
 import signal
 import subprocess
 import sys
+import time
 from pathlib import Path
 
 import pytest
@@ -13,7 +14,8 @@ from dram_agent.local import LocalRuntime
 from dram_agent.slots import Slot
 from dram_agent.smoke import SmokeSettings
 from dram_agent.state import Why
-from tests.agent.serving import A_RELEASE, ARTIFACT, held, local_runtime, sample, until
+from dram_agent.telemetry import Identity, Telemetry
+from tests.agent.serving import A_RELEASE, ARTIFACT, B_RELEASE, held, local_runtime, sample, until
 
 
 def golden(tmp_path: Path, *items: dict[str, object]) -> Path:
@@ -57,6 +59,43 @@ def test_a_model_is_tried_before_it_is_served(
             assert sample(local, "dram_device_golden_pass_ratio", release=A_RELEASE) == want_ratio
     finally:
         local.close()
+
+
+def rebooted(local: LocalRuntime) -> LocalRuntime:
+    """The runtime of the next run over the same disk."""
+    local.close()
+    return LocalRuntime(local.slots, local.runtime, local.smoke, Telemetry(Identity("tv/bot", "device-1")), time.time)
+
+
+def test_what_a_model_showed_is_told_after_a_reboot_too(tmp_path: Path, tiny_gguf: Path) -> None:
+    smoke = SmokeSettings(golden(tmp_path, ANYTHING, IMPOSSIBLE), least_ratio=0.5)
+    local = local_runtime(tmp_path / "device", tiny_gguf, smoke)
+    assert local.test(Slot.A, held(A_RELEASE), ARTIFACT) is None
+    told = []
+    for slot, release in ((Slot.A, A_RELEASE), (Slot.B, B_RELEASE), (Slot.A, B_RELEASE), (Slot.A, A_RELEASE)):
+        local = rebooted(local)
+        local.serve(slot, held(release))
+        told.append(sample(local, "dram_device_golden_pass_ratio", release=release))
+    local.slots.disk.write("passed-a.json", b"{")
+    local = rebooted(local)
+    local.serve(Slot.A, held(A_RELEASE))
+    told.append(sample(local, "dram_device_golden_pass_ratio"))
+    local.close()
+    assert told == [0.5, None, None, 0.5, None]
+
+
+def test_a_test_whose_outcome_cannot_be_kept_waits_and_leaves_no_process(tmp_path: Path, tiny_gguf: Path) -> None:
+    local = local_runtime(tmp_path / "device", tiny_gguf)
+    local.slots.disk.make_folder("passed-a.json")
+    before = _children(os.getpid())
+    with pytest.raises(OSError, match="passed-a"):
+        local.test(Slot.A, held(A_RELEASE), ARTIFACT)
+    assert local._tested is None
+    assert _children(os.getpid()) == before
+
+
+def _children(pid: int) -> list[str]:
+    return Path(f"/proc/{pid}/task/{pid}/children").read_text().split()
 
 
 def test_a_file_that_is_no_model_fails_and_leaves_no_process(tmp_path: Path) -> None:

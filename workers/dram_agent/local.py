@@ -9,11 +9,13 @@ import time
 from collections.abc import Callable
 from dataclasses import dataclass, field
 
+from pydantic import ValidationError
+
 from dram_agent.child import Child, RuntimeSettings
 from dram_agent.document import Artifact
 from dram_agent.errors import NotServing
 from dram_agent.slots import Held, Slot, Slots
-from dram_agent.smoke import SmokeSettings, smoke_test
+from dram_agent.smoke import Passed, SmokeResult, SmokeSettings, smoke_test
 from dram_agent.state import Why
 from dram_agent.telemetry import NONE, Telemetry
 
@@ -23,6 +25,8 @@ LONGEST_PAUSE_SECONDS = 60.0
 """Between two starts of a process that keeps ending."""
 HANG_SECONDS = 30.0
 """A process that is up but does not answer for so long is ended, and started again."""
+PASSED = "passed-{}.json"
+"""What the model in a slot showed; beside the slots, because an artifact's files may have any name."""
 DRAIN_SECONDS = 120.0
 """The longest that the old process may finish its requests."""
 
@@ -67,7 +71,7 @@ class LocalRuntime:
     _lock: threading.RLock = field(default_factory=threading.RLock)
 
     def test(self, slot: Slot, held: Held, artifact: Artifact) -> Why | None:
-        """Load and try a slot's model beside the one that serves."""
+        """Load and try a slot's model beside the one that serves. OSError when what it showed cannot be kept."""
         self._drop_tested()
         folder = self.slots.disk.path(f"slots/{slot}")
         child = Child(folder / held.model, held.release, self.runtime)
@@ -83,8 +87,26 @@ class LocalRuntime:
         if result.why is not None:
             child.end()
             return result.why
+        try:
+            self._remember(slot, held, result)
+        except OSError:
+            child.end()
+            raise
         self._tested = Backend(child, slot, held, golden_ratio=result.golden_ratio)
         return None
+
+    def _remember(self, slot: Slot, held: Held, result: SmokeResult) -> None:
+        """A model that was tested once is served again without a test: after a reboot, and when it is returned to."""
+        passed = Passed(artifact=held.artifact, golden_ratio=result.golden_ratio)
+        self.slots.disk.write(PASSED.format(slot), passed.model_dump_json().encode())
+
+    def _remembered(self, slot: Slot, held: Held) -> float | None:
+        """The golden ratio of what the slot holds, from when it was tested; None when that is not known."""
+        try:
+            passed = Passed.model_validate_json(self.slots.disk.read(PASSED.format(slot)) or b"")
+        except ValidationError:
+            return None
+        return passed.golden_ratio if passed.artifact == held.artifact else None
 
     def serve(self, slot: Slot, held: Held) -> None:
         """Serve a slot: at once when it was just tested, else as soon as it is loaded."""
@@ -185,7 +207,8 @@ class LocalRuntime:
         slot, held = self._wanted
         self.before_start()
         model = self.slots.disk.path(f"slots/{slot}") / held.model
-        self._take(Backend(Child(model, held.release, self.runtime), slot, held))
+        child, ratio = Child(model, held.release, self.runtime), self._remembered(slot, held)
+        self._take(Backend(child, slot, held, golden_ratio=ratio))
 
     def _take(self, backend: Backend) -> None:
         self._serving = backend

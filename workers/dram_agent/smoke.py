@@ -12,6 +12,7 @@ from urllib3.exceptions import HTTPError
 from dram_agent.state import Why
 from dram_workers.errors import StageError
 from dram_workers.golden import GoldenItem, read_golden
+from dram_workers.model import Model
 
 OK = 200
 CLOSE = {"Connection": "close"}
@@ -40,6 +41,15 @@ class SmokeResult:
     why: Why | None
     """None when it passed."""
     message: str
+    golden_ratio: float | None = None
+    """None where there was nothing to check."""
+
+
+class Passed(Model):
+    """What a model showed in the test that it passed; survives a reboot."""
+
+    artifact: str
+    """Digest of its build's manifest."""
     golden_ratio: float | None = None
     """None where there was nothing to check."""
 
