@@ -152,6 +152,7 @@ def study(folder: Path, names: Sequence[str], seeds: Sequence[int], steps: int) 
         started = time.monotonic()
         findings.append(examine(laboratory, name, seed, steps))
         write(file, findings)
+        laboratory.forget_checkpoints()
         _tell(f"{name}, seed {seed}: {findings[-1]} ({time.monotonic() - started:.0f} s)")
     (folder / "quality.md").write_text(table(findings, steps))
     return findings

@@ -1,6 +1,7 @@
 """The stages of a job up to the evaluated float student, one process after the other, with results shared in one store."""
 
 import os
+import shutil
 import subprocess
 import sys
 from dataclasses import dataclass
@@ -50,6 +51,10 @@ class Laboratory:
                 if message.result is not None:
                     results[node.id] = message.result
         return results
+
+    def forget_checkpoints(self) -> None:
+        """Remove what only an interrupted training needs: more than a gigabyte a run."""
+        shutil.rmtree(self.store / "checkpoints", ignore_errors=True)
 
     def folder(self, output: Output, key: str, kind: StageKind) -> Path:
         """Where an output lies."""
