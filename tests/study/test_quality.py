@@ -11,6 +11,7 @@ from tests.models import support_rows, write_jsonl, write_model
 from tests.study.divergence import held_out
 from tests.study.quality import Finding, job_of, read, study, table, write
 from tests.study.recipes import RECIPES
+from tests.study.stages import Laboratory
 
 
 def a_finding(recipe: str = "ce", seed: int = 0, kl: float = 0.5) -> Finding:
@@ -33,6 +34,14 @@ def test_what_is_finished_is_kept_and_not_done_again(tmp_path: Path) -> None:
     assert read(tmp_path / "results.json") == done
     assert "| CE only | 2 | 0.500 [0.500, 0.500]" in (tmp_path / "quality.md").read_text()
     assert {path.name for path in tmp_path.iterdir()} == {"results.json", "quality.md"}
+
+
+def test_a_finished_run_leaves_no_checkpoints(tmp_path: Path) -> None:
+    laboratory = Laboratory(tmp_path, {})
+    (laboratory.store / "checkpoints" / "key" / "60").mkdir(parents=True)
+    (laboratory.store / "stages").mkdir()
+    laboratory.forget_checkpoints()
+    assert [path.name for path in laboratory.store.iterdir()] == ["stages"]
 
 
 def test_the_table_has_means_with_bounds_in_the_order_of_the_recipes() -> None:
