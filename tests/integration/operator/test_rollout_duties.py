@@ -49,6 +49,20 @@ def test_a_deleted_rollout_sends_its_devices_back_before_it_goes(site: Site, api
     assert channel.document.candidate is None
 
 
+def test_a_restored_rollout_that_is_deleted_at_once_sends_its_devices_back_too(
+    site: Site, api: Api, namespace: str
+) -> None:
+    channel = site.channel(namespace, "brief")
+    with site.replica(namespace):
+        api.create(site.rollout(namespace, "brief", step("50%", 3600), step("100%")).manifest())
+        site.wait(namespace, "brief", "to offer", lambda _: channel.running(site.new) == DEVICES // 2)
+    api.patch("EdgeRollout", "brief", namespace, {"status": None}, subresource="status")
+    api.delete("EdgeRollout", "brief", namespace)
+    with site.replica(namespace):
+        wait_until(lambda: api.find("EdgeRollout", "brief", namespace) is None, "the object to go")
+        wait_until(lambda: channel.running(site.old) == DEVICES, "every device to run the old release")
+
+
 def test_a_farewell_that_cannot_be_signed_is_given_up(
     site: Site, api: Api, namespace: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -74,10 +88,12 @@ def test_a_lost_status_is_taken_over_from_the_signed_document(site: Site, api: A
         site.wait(namespace, "restored", "to complete", is_completed)
         wait_until(lambda: not is_offered(site, namespace, "restored"), "the last document")
         before = channel.document
+        api.patch("EdgeRollout", "restored", namespace, {"metadata": {"finalizers": []}})
         api.patch("EdgeRollout", "restored", namespace, {"status": None}, subresource="status")
         obj = site.wait(namespace, "restored", "to be taken over", lambda o: condition(o, "Ready") == "True Completed")
     assert obj["status"]["stable"]["release"]["digest"] == site.new
     assert obj["status"]["attempt"] == 2
+    assert obj["metadata"]["finalizers"] == [FINALIZER]
     assert site.reasons(namespace, "restored").count("Adopted") == 2
     assert channel.document == before
 

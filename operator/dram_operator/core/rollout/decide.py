@@ -124,13 +124,15 @@ def _requeue_after(course: Course) -> float | None:
 
 
 def _farewell(course: Course) -> Decision:
-    """A deleted rollout leaves its devices on stable."""
+    """A deleted rollout leaves its devices on stable: on what is signed as such, where status says nothing."""
+    _adopt(course)
     status: EdgeRolloutStatus = course.status
     if status.candidate:
         gone = status.candidate.name
         attempts.end(course, "RolledBack", RolloutReason.DELETING)
         course.tell(RolloutReason.DELETING, f"devices are told to leave {gone} before the rollout goes")
-    if rollback.is_published(course) or is_empty(course.status):
+    nothing_was_signed = is_empty(course.status) and not course.observed.repository_problem
+    if rollback.is_published(course) or nothing_was_signed:
         return replace(_conclude(course, None), finished=True)
     left = FAREWELL_SECONDS - course.since(course.rollout.metadata.deletion_timestamp or course.stamp)
     if left <= 0:

@@ -39,12 +39,15 @@ class Publisher:
 
     async def publish(self, obj: Object, document: ChannelDocument, signed: Signed) -> bool:
         """Sign the document where it differs from the signed one; returns whether it did."""
-        if self.releases is None or not signed.is_read or document == signed.document:
+        if self.releases is None or not signed.is_read:
             return False
         if FINALIZER not in finalizers(obj):
             if "deletionTimestamp" in obj["metadata"]:
                 return False
+            # Also where the document stays as it is: a restored object takes over what another one signed.
             await self._patch(obj, {"metadata": {"finalizers": [*finalizers(obj), FINALIZER]}})
+        if document == signed.document:
+            return False
         await self.releases.publish(document.channel, document, signed.digest)
         log.info("document signed", extra={**about(obj), "attempt": document.attempt})
         return True
