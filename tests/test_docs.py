@@ -1,16 +1,26 @@
-"""What the how-to tells people to type exists."""
+"""What the documentation tells people to type exists: fields, values, files and verbs."""
 
+import json
 import re
 from pathlib import Path
+from typing import Any
 
 import promql_parser as promql
 import pytest
+import yaml
+from jsonschema import Draft202012Validator
 
+from dram_operator.api.offline import check
 from dram_operator.core.rollout.commands import ANNOTATION, Verb
+from tests.integration.chart.rendering import of_kind, render
 
 ROOT = Path(__file__).parents[1]
 HOW_TO = (ROOT / "docs" / "operations" / "rollouts.md").read_text()
 ALERTS = re.findall(r"^\| `([^`]+)`", HOW_TO.partition("## 5.")[2], re.MULTILINE)
+PAGES = sorted([ROOT / "README.md", ROOT / "charts" / "dram" / "README.md", *(ROOT / "docs").rglob("*.md")])
+VALUES = json.loads((ROOT / "charts" / "dram" / "values.schema.json").read_text())
+NEVER_RUN = ("gpus", "kueue", "argo-cd", "metrics-servers")
+"""Pages about what cannot be installed where the tests run."""
 EXPOSED = "".join(path.read_text() for path in (ROOT / "operator" / "dram_operator" / "runtime").rglob("metrics.py"))
 
 
@@ -28,3 +38,54 @@ def test_every_verb_and_every_file_that_is_named_exists() -> None:
     named = set(re.findall(r"(?<![\w/.])((?:examples|charts)/[\w./-]+)", HOW_TO))
     assert named
     assert [name for name in named if not (ROOT / name).exists()] == []
+
+
+def written() -> list[Any]:
+    """Every YAML document that a page shows, with the page's name."""
+    return [
+        pytest.param(document, id=f"{page.parent.name}/{page.stem}-{number}")
+        for page in PAGES
+        for number, block in enumerate(re.findall(r"^```yaml\n(.*?)^```", page.read_text(), re.MULTILINE | re.DOTALL))
+        for document in yaml.safe_load_all(block)
+    ]
+
+
+@pytest.mark.parametrize("document", written())
+def test_a_manifest_is_one_that_a_cluster_takes_and_values_are_the_charts(document: Any) -> None:
+    if str(document.get("apiVersion", "")).startswith("dram.dev/"):
+        assert check(document, local=False) == []
+    elif "apiVersion" not in document:
+        assert [error.message for error in Draft202012Validator(VALUES).iter_errors(document)] == []
+
+
+def test_every_value_that_is_set_on_a_command_line_is_the_charts() -> None:
+    text = "".join(page.read_text() for page in PAGES)
+    paths = re.findall(r"--set(?:-file|-string|-json)? [\"']?([a-z][\w.\[\]]*)=", text)
+    assert {"releases.root", "prometheus[0].url", "imageRegistry"} <= set(paths)
+    paths = [path for path in paths if not path.startswith("spec.")]
+    assert [path for path in paths if not is_value(VALUES, re.findall(r"\w+", path))] == []
+
+
+def is_value(schema: dict[str, Any], steps: list[str]) -> bool:
+    """Whether a path, with numbers for places in lists, leads to something in the chart's schema."""
+    if "$ref" in schema:
+        schema = VALUES["$defs"][schema["$ref"].rpartition("/")[2]]
+    if not steps:
+        return True
+    if steps[0].isdigit():
+        return "items" in schema and is_value(schema["items"], steps[1:])
+    return steps[0] in schema.get("properties", {}) and is_value(schema["properties"][steps[0]], steps[1:])
+
+
+def test_the_role_for_approvals_is_named_as_the_chart_names_it() -> None:
+    roles = {role["metadata"]["name"] for role in of_kind(render(namespace="dram-system"), "ClusterRole")}
+    bound = re.findall(r"--clusterrole=(\S+:\S+)", "".join(page.read_text() for page in PAGES))
+    assert bound
+    assert set(bound) <= roles
+
+
+@pytest.mark.parametrize("page", NEVER_RUN)
+def test_what_was_not_run_says_so(page: str) -> None:
+    assert re.search(
+        r"^> (?:Not run by|Our) .*tests", (ROOT / "docs" / "how-to" / f"{page}.md").read_text(), re.MULTILINE
+    )

@@ -1,6 +1,7 @@
 """Every example is a manifest that a cluster takes, and its data are what they claim to be."""
 
 import json
+import re
 from pathlib import Path
 
 import pytest
@@ -11,12 +12,15 @@ from dram_workers.golden import read_golden
 
 EXAMPLES = Path(__file__).parents[1] / "examples"
 SUPPORT_BOT = EXAMPLES / "support-bot"
-MANIFESTS = sorted(
-    file
-    for file in EXAMPLES.rglob("*.yaml")
-    if file.parent.name not in ("edge-agent", "installation") and file.name != "fleet.yaml"
-)
-"""All but an agent's settings, the chart's values and an imagined fleet, which are no objects of a cluster."""
+OURS = "apiVersion: dram.dev/v1alpha1\n"
+MANIFESTS = [file for file in sorted(EXAMPLES.rglob("*.yaml")) if OURS in file.read_text()]
+WANTED = {"minimal", "support-bot", "gpu", "kueue", "edge-rollout", "fleet", "tutorial", "endpoint-teacher"}
+
+
+def test_there_is_one_for_each_use_and_the_list_names_every_folder() -> None:
+    assert {file.parent.name for file in MANIFESTS} == WANTED
+    folders = {path.name for path in EXAMPLES.iterdir() if path.is_dir()}
+    assert set(re.findall(r"^- \[([\w-]+)\]\(\1\)", (EXAMPLES / "README.md").read_text(), re.MULTILINE)) == folders
 
 
 @pytest.mark.parametrize("file", MANIFESTS, ids=lambda file: str(file.relative_to(EXAMPLES)))

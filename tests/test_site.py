@@ -7,9 +7,6 @@ import sys
 from pathlib import Path
 
 import pytest
-import yaml
-
-from docs.site.values import values_page
 
 ROOT = Path(__file__).parents[1]
 FAULTS = {
@@ -39,7 +36,7 @@ def test_every_page_is_on_it(site: Path) -> None:
     wanted = {page.with_name("index.html") if page.stem == "README" else page.with_suffix(".html") for page in pages}
     examples = {Path("examples", f"{path.name}.html") for path in (ROOT / "examples").iterdir() if path.is_dir()}
     there = {path.relative_to(site) for path in site.rglob("*.html")}
-    assert wanted | examples | {Path("reference/values.html"), Path("contributing.html")} <= there
+    assert wanted | examples | {Path("reference/chart.html"), Path("contributing.html")} <= there
 
 
 def test_no_link_leads_out_of_it_into_the_repository(site: Path) -> None:
@@ -63,18 +60,3 @@ def test_a_fault_in_a_page_fails(tmp_path: Path) -> None:
 
     assert done.returncode == 1
     assert [told for told in FAULTS if told not in done.stderr] == []
-
-
-def test_every_helm_value_has_its_row() -> None:
-    text = (ROOT / "charts" / "dram" / "values.yaml").read_text()
-    rows = re.findall(r"^\| `([\w.]+)` \|", values_page(text), re.MULTILINE)
-    assert len(rows) == len(set(rows))
-    assert leaves(yaml.safe_load(text)) - set(rows) == set()
-    assert "| `image.repository` | `dram/operator` | Registry and name of the operator's image" in values_page(text)
-
-
-def leaves(values: object, path: str = "") -> set[str]:
-    """Every value that is no table of others, by its path."""
-    if not isinstance(values, dict) or not values:
-        return {path}
-    return {leaf for name, inner in values.items() for leaf in leaves(inner, f"{path}.{name}".lstrip("."))}

@@ -1,4 +1,4 @@
-"""The pages as Sphinx reads them: those of docs/, one for every folder of examples/, and one of the chart's values."""
+"""The pages as Sphinx reads them: those of docs/, one for every folder of examples/, and the chart's."""
 
 import os
 import re
@@ -6,12 +6,10 @@ import shutil
 from collections.abc import Iterator
 from pathlib import Path
 
-from docs.site.values import values_page
-
 ROOT = Path(__file__).parents[2]
 DOCS = ROOT / "docs"
 EXAMPLES = ROOT / "examples"
-VALUES = ROOT / "charts" / "dram" / "values.yaml"
+CHART = ROOT / "charts" / "dram"
 CONTRIBUTING = ROOT / "CONTRIBUTING.md"
 
 _LINK = re.compile(r"(?<=\]\()(?!https?:|mailto:|#)([^)#\s]+)(#[^)\s]*)?(?=\))")
@@ -25,7 +23,11 @@ _MADE = {
     "reference/index.md": "# Reference\n\nEvery page here is made from the code.\n",
 }
 """Pages that only list those below them."""
-_MOVED = {VALUES: "reference/values.md", CONTRIBUTING: "contributing.md", EXAMPLES: "examples/index.md"}
+_MOVED = {
+    **dict.fromkeys((CHART, CHART / "README.md", CHART / "values.yaml"), "reference/chart.md"),
+    CONTRIBUTING: "contributing.md",
+    EXAMPLES: "examples/index.md",
+}
 
 
 def stage(folder: Path) -> None:
@@ -43,8 +45,8 @@ def stage(folder: Path) -> None:
     _put(folder / "examples/index.md", _rewritten(EXAMPLES / "README.md", Path("examples/index.md")))
     for name, text in _MADE.items():
         _put(folder / name, text)
-    _put(folder / "reference/values.md", values_page(VALUES.read_text()))
-    _put(folder / "contributing.md", _rewritten(CONTRIBUTING, Path("contributing.md")))
+    for source, place in ((CHART / "README.md", Path("reference/chart.md")), (CONTRIBUTING, Path("contributing.md"))):
+        _put(folder / place, _rewritten(source, place))
     for page in sorted(folder.rglob("index.md")):
         page.write_text(page.read_text() + "\n".join(_trees(page, folder)))
 
