@@ -14,7 +14,7 @@ from tests.cluster.binaries import binary
 from tests.cluster.folders import REPOSITORY
 from tests.cluster.prometheus import PrometheusServer
 from tests.e2e.cluster import Cluster
-from tests.e2e.releases import Releases
+from tests.e2e.releases import CREDENTIALS, Releases
 
 NAMESPACE = "dram-system"
 RELEASE = "dram"
@@ -47,7 +47,7 @@ class Installation:
             *self.api.list("ClusterRoleBinding", labels=ours),
             *self.api.list("RoleBinding", NAMESPACE, labels=ours),
         ]
-        roles = [binding["roleRef"] for binding in bound]
+        roles = [binding["roleRef"] for binding in bound if binding["subjects"][0]["name"] == RELEASE]
         return [
             rule
             for role in roles
@@ -95,7 +95,7 @@ def is_ready(pod: Object) -> bool:
 
 
 def helm(cluster: Cluster, *arguments: str, values: dict[str, Any] | None = None) -> str:
-    """Run helm against the cluster."""
+    """Run helm against the cluster; returns what it says."""
     done = subprocess.run(
         [str(binary("helm")), "--kubeconfig", str(cluster.kubeconfig), "--namespace", NAMESPACE, *arguments],
         input=yaml.safe_dump(values or {}),
@@ -119,6 +119,14 @@ def values_for(cluster: Cluster, releases: Releases, prometheus: PrometheusServe
         # One replica that is followed quickly, so that a killed one costs the test seconds.
         "replicas": 1,
         "leaseSeconds": 4,
+        # Jobs of the other stories name their own.
+        "storage": {
+            "uri": "s3://dram/installation",
+            "endpoint": releases.s3.endpoint,
+            "region": releases.s3.region,
+            "pathStyle": True,
+            "secretRef": {"name": CREDENTIALS},
+        },
         **releases.values(prometheus),
     }
 

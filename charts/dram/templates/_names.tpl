@@ -62,3 +62,15 @@ allowPrivilegeEscalation: false
 readOnlyRootFilesystem: true
 capabilities: {drop: [ALL]}
 {{- end }}
+
+{{- /* Labels of what is not the operator. Of `root` and `part`. */ -}}
+{{- define "dram.partSelector" -}}
+app.kubernetes.io/name: dram
+app.kubernetes.io/component: {{ .part }}
+app.kubernetes.io/instance: {{ .root.Release.Name }}
+{{- end }}
+
+{{- define "dram.partLabels" -}}
+{{ include "dram.partSelector" . }}
+{{ include "dram.version" .root }}
+{{- end }}

@@ -14,6 +14,7 @@ _COMMANDS = {
     "report": ("jobs", "Say where the report of a DistillationJob lies, save it, or open it."),
     "rollout": ("rollout", "Look at EdgeRollouts; approve, promote, abort, retry and undo them; rehearse one."),
     "doctor": ("doctor", "Check an installation, and say what to do where something is wrong."),
+    "selftest": ("selftest", "Run a tiny job through every stage of an installation (what `helm test` runs)."),
     "operator": ("operator", "Run the operator (what its pod runs)."),
     "agent": ("agent", "Run the device agent (what devices run); enroll and revoke devices."),
     "gateway": ("gateway", "Run the relay for the devices' telemetry."),

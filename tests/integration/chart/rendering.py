@@ -51,6 +51,12 @@ def pods(objects: list[Object]) -> list[Object]:
     return found
 
 
+def operator_pod(objects: list[Object]) -> Object:
+    """A pod of the operator."""
+    (pod,) = [pod for pod in pods(objects) if pod["metadata"]["labels"]["app.kubernetes.io/component"] == "operator"]
+    return pod
+
+
 def of_kind(objects: list[Object], kind: str) -> list[Object]:
     """The objects of one kind."""
     return [obj for obj in objects if obj["kind"] == kind]

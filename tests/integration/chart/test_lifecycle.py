@@ -49,8 +49,15 @@ class Helm:
         self._kubeconfig = plane.kubeconfig
 
     def run(self, *arguments: str, namespace: str = NAMESPACE) -> subprocess.CompletedProcess[str]:
-        command = [str(binary("helm")), "--kubeconfig", str(self._kubeconfig), "--namespace", namespace, *arguments]
-        return subprocess.run(command, check=False, capture_output=True, text=True)
+        return subprocess.run(self._command(namespace, arguments), check=False, capture_output=True, text=True)
+
+    def start(self, *arguments: str, namespace: str) -> "subprocess.Popen[bytes]":
+        return subprocess.Popen(
+            self._command(namespace, arguments), stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL
+        )
+
+    def _command(self, namespace: str, arguments: tuple[str, ...]) -> list[str]:
+        return [str(binary("helm")), "--kubeconfig", str(self._kubeconfig), "--namespace", namespace, *arguments]
 
     def __call__(self, *arguments: str) -> str:
         done = self.run(*arguments)
@@ -113,6 +120,21 @@ def test_crds_follow_an_upgrade_and_users_objects_outlive_the_release(api: Api, 
         assert api.find("CustomResourceDefinition", name)
 
 
+@pytest.mark.parametrize(("phase", "code"), [("Succeeded", 0), ("Failed", 1)])
+def test_helms_test_ends_as_its_pod_does_and_leaves_no_rights(api: Api, helm: Helm, phase: str, code: int) -> None:
+    """Without a node: the pod ends as the test says. What it does is tested where its command is, and on a whole cluster."""
+    namespace = f"tested-{code}"
+    installed = helm.run("install", "dram", str(CHART), "--create-namespace", "--take-ownership", namespace=namespace)
+    assert installed.returncode == 0, installed.stderr
+    with helm.start("test", "dram", namespace=namespace) as running:
+        wait_until(lambda: api.find("Pod", "dram-selftest", namespace), "the pod", explain=lambda: str(running.poll()))
+        api.patch("Pod", "dram-selftest", namespace, {"status": {"phase": phase}}, subresource="status")
+        assert running.wait() == code
+    for kind in ("Role", "RoleBinding", "ServiceAccount"):
+        assert api.find(kind, "dram-selftest", namespace) is None
+    assert helm.run("uninstall", "dram", namespace=namespace).returncode == 0
+
+
 def test_a_packaged_chart_is_complete(tmp_path: Path, helm: Helm) -> None:
     helm("package", str(CHART), "--destination", str(tmp_path))
     (package,) = tmp_path.iterdir()
@@ -147,4 +169,6 @@ def test_the_notes_fit_the_values(helm: Helm) -> None:
     assert "serves the namespaces served, other" in told
     assert "replicas" not in told
     assert "spec.storage" not in told
+    assert "helm test dram --namespace dram-system --timeout 30m --logs\n" in told
+    assert "doctor" not in told
     assert "create configmap dram-switch --from-literal=frozen=true" in told

@@ -6,7 +6,7 @@ import pytest
 
 from tests.cluster.api import Api, wait_until
 from tests.cluster.controlplane import ControlPlane
-from tests.integration.chart.rendering import of_kind, pods, render
+from tests.integration.chart.rendering import of_kind, operator_pod, pods, render
 from tests.integration.chart.test_chart import ROLLOUTS
 
 NAMESPACES = ("matrix", "served", "elsewhere")
@@ -58,10 +58,10 @@ def is_served(api: Api, kind: str) -> bool:
 @pytest.mark.parametrize("values", MATRIX.values(), ids=MATRIX)
 def test_a_server_takes_every_object_and_every_pod(api: Api, values: tuple[str, ...]) -> None:
     objects = render(*values, namespace="matrix")
-    for obj in objects:
-        api.apply(obj, dry_run=True)
     for account in of_kind(objects, "ServiceAccount"):
         api.apply(account)
+    for obj in objects:
+        api.apply(obj, dry_run=True)
     started = pods(objects)
     assert started
     for pod in started:
@@ -74,7 +74,7 @@ def test_a_server_takes_every_object_and_every_pod(api: Api, values: tuple[str, 
 
 def test_lists_and_trees_reach_the_pods() -> None:
     given = (f"affinity={json.dumps(AFFINITY)}", f"topologySpreadConstraints={json.dumps(SPREAD)}")
-    (pod,) = pods(render(json_values=given))
+    pod = operator_pod(render(json_values=given))
     assert pod["spec"]["affinity"] == AFFINITY
     assert pod["spec"]["topologySpreadConstraints"] == SPREAD
 
@@ -83,7 +83,7 @@ def test_replicas_spread_and_are_drained_one_at_a_time() -> None:
     objects = render()
     (deployment,) = of_kind(objects, "Deployment")
     (budget,) = of_kind(objects, "PodDisruptionBudget")
-    (account,) = of_kind(objects, "ServiceAccount")
+    account, _ = of_kind(objects, "ServiceAccount")
     template = deployment["spec"]["template"]
     assert deployment["spec"]["replicas"] == 2
     assert budget["spec"]["maxUnavailable"] == 1
@@ -110,7 +110,7 @@ def test_replicas_spread_and_are_drained_one_at_a_time() -> None:
 )
 def test_one_value_sends_every_image_to_another_registry(repository: str, registry: str, want: str) -> None:
     values = (f"image.repository={repository}", f"worker.image.repository={repository}", f"imageRegistry={registry}")
-    (pod,) = pods(render(*values))
+    pod = operator_pod(render(*values))
     (container,) = pod["spec"]["containers"]
     assert container["image"] == want
     assert {"name": "DRAM_IMAGE", "value": want} in container["env"]
@@ -118,7 +118,7 @@ def test_one_value_sends_every_image_to_another_registry(repository: str, regist
 
 def test_a_digest_pins_an_image() -> None:
     digest = "sha256:" + "ab" * 32
-    (pod,) = pods(render(f"image.digest={digest}", "image.tag=latest"))
+    pod = operator_pod(render(f"image.digest={digest}", "image.tag=latest"))
     assert pod["spec"]["containers"][0]["image"] == f"dram/operator@{digest}"
 
 
@@ -150,5 +150,5 @@ def test_the_ports_of_metrics_servers_are_those_of_their_addresses(url: str, por
 def test_the_certificate_may_be_somebody_elses() -> None:
     objects = render("progress.tlsSecret=own")
     assert of_kind(objects, "Secret") == []
-    (pod,) = pods(objects)
+    pod = operator_pod(objects)
     assert {"name": "tls", "secret": {"secretName": "own"}} in pod["spec"]["volumes"]

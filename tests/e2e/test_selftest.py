@@ -1,0 +1,20 @@
+"""`helm test` on a whole cluster: the pod that the chart starts, and the real stages of its job."""
+
+from tests.cluster.audit import accesses
+from tests.e2e.installation import NAMESPACE, RELEASE, Installation, helm
+
+POD = f"{RELEASE}-selftest"
+
+
+def test_helms_test_runs_a_job_through_every_stage_and_leaves_nothing(installation: Installation) -> None:
+    helm(installation.cluster, "test", RELEASE, "--timeout", "20m")
+
+    said = installation.api.logs(POD, NAMESPACE)
+    for stage in ("resolve", "train", "evaluate-gguf-q8-0", "bench-gguf-q8-0", "publish"):
+        assert f"  {stage}: Succeeded" in said, said
+    assert "succeeded after" in said
+    assert installation.api.list("DistillationJob", NAMESPACE) == []
+    assert installation.api.find("Role", POD, NAMESPACE) is None
+    if log := installation.cluster.audit_log:
+        asked = accesses(log, f"system:serviceaccount:{NAMESPACE}:{POD}")
+        assert {(one.group, one.resource) for one in asked} == {("dram.dev", "distillationjobs")}
