@@ -48,7 +48,7 @@
 {{- with $given.clientCertificate }}{{ $_ := set $endpoint "certificateFile" (printf "%s/clientCertificate" $folder) }}{{ end }}
 {{- with $given.token }}{{ $_ := set $endpoint "tokenFile" (printf "%s/token" $folder) }}{{ end }}
 {{- with $given.password }}{{ $_ := set $endpoint "passwordFile" (printf "%s/password" $folder) }}{{ end }}
-{{- range $name := list "username" "headers" "timeoutSeconds" }}
+{{- range $name := list "username" "headers" "timeoutSeconds" "largestAnswerBytes" }}
 {{- with index $given $name }}{{ $_ := set $endpoint $name . }}{{ end }}
 {{- end }}
 {{- $files := dict }}

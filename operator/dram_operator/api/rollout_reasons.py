@@ -49,6 +49,8 @@ class RolloutReason(StrEnum):
     """The release repository does not answer; devices keep what they have."""
     INVENTORY_UNAVAILABLE = "InventoryUnavailable"
     """The list of devices cannot be read."""
+    FLEET_TOO_LARGE = "FleetTooLarge"
+    """The metrics server's list of devices is longer than the installation reads: devices are judged one by one."""
     NO_DEVICES = "NoDevices"
     """The inventory holds no device for this step."""
     PROGRESSING = "Progressing"

@@ -26,6 +26,7 @@ ROLLOUTS = (
     "prometheus[1].name=guarded",
     "prometheus[1].url=https://metrics.example.com/tenant",
     "prometheus[1].timeoutSeconds=5",
+    "prometheus[1].largestAnswerBytes=67108864",
     "prometheus[1].username=dram",
     "prometheus[1].headers.X-Scope-OrgID=edge",
     *(f"prometheus[1].{kind}.secret=metrics" for kind in ("ca", "clientCertificate", "token", "password")),
@@ -119,6 +120,7 @@ def test_the_operator_reads_what_the_chart_sets_and_every_file_is_mounted(monkey
     assert settings.commands_vouched
     default, guarded = settings.prometheus
     assert (default.name, guarded.username, guarded.headers) == ("default", "dram", {"X-Scope-OrgID": "edge"})
+    assert guarded.largest_answer_bytes == 64 << 20
     named = [
         *(settings.releases_ca, settings.releases_operator_key, settings.releases_release_key),
         *(guarded.ca_file, guarded.certificate_file, guarded.token_file, guarded.password_file),

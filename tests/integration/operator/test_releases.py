@@ -37,11 +37,13 @@ from tests.integration.operator.jobs import condition
 from tests.integration.operator.kubelet import WORKS, Ending, Kubelet
 from tests.integration.operator.release_pods import ReleasePods
 from tests.integration.operator.replica import Replica
+from tests.integration.operator.rollouts import DEVICES, a_site, is_completed
 from tests.operator.adapters.releases.installation import Installation
 
 VARIANT = "gguf-q4-k-m"
 MODEL = b"GGUF" + bytes(range(256)) * 4096
 PATIENCE_SECONDS = 120
+STORY = Counter(Resolved=1, StepStarted=2, Baking=2, StepPassed=2, Completed=1)
 
 
 @dataclass
@@ -91,6 +93,20 @@ class Tenant:
             .manifest()
         )
         return digest
+
+    def job_to_run(self, job: str) -> Object:
+        """The job as its user applies it: nothing of it has run."""
+        return {name: value for name, value in self.jobs[job].items() if name != "status"}
+
+    def kubelet(self, digest: str) -> Kubelet:
+        """Every stage of a job works, and what it publishes is this artifact."""
+        told = {
+            f"artifact-{VARIANT}": Output(digest=f"sha256:{digest}"),
+            "report": Output(digest="sha256:report", uri=f"{self.bucket}/report.html"),
+        }
+        message = StageMessage(reason="Completed", result=StageResult(key="0" * 64, outputs=told))
+        published = Ending(message=message.model_dump_json(by_alias=True, exclude_none=True))
+        return Kubelet(self.api, lambda stage, _: published if stage == "publish" else WORKS)
 
     def prefix(self, job: str, digest: str) -> str:
         return f"{self.bucket.removeprefix('s3://tenants/')}/artifacts/{self.namespace}/{job}/{VARIANT}/{digest}"
@@ -349,14 +365,7 @@ def test_a_namespace_without_room_says_so(tenant: Tenant, pods: ReleasePods) -> 
 def test_the_operator_takes_a_job_s_variant_to_a_signed_release(tenant: Tenant, pods: ReleasePods) -> None:
     """The whole operator: a job runs to its end, and the rollout that waited for it has its release."""
     digest = tenant.publish("bot-v1")
-    manifest = tenant.jobs["bot-v1"]
-    del manifest["status"]
-    told = {
-        f"artifact-{VARIANT}": Output(digest=f"sha256:{digest}"),
-        "report": Output(digest="sha256:report", uri=f"{tenant.bucket}/report.html"),
-    }
-    message = StageMessage(reason="Completed", result=StageResult(key="0" * 64, outputs=told))
-    published = Ending(message=message.model_dump_json(by_alias=True, exclude_none=True))
+    manifest = tenant.job_to_run("bot-v1")
     keys = tenant.releases.folder
     settings = {
         "releases_uri": tenant.releases.settings.uri,
@@ -369,7 +378,7 @@ def test_the_operator_takes_a_job_s_variant_to_a_signed_release(tenant: Tenant, 
     }
     with (
         Replica(tenant.kubeconfig, (tenant.namespace,), settings=settings),
-        Kubelet(tenant.api, lambda stage, _: published if stage == "publish" else WORKS),
+        tenant.kubelet(digest),
     ):
         tenant.of_job("bot", "bot-v1")
         wait_for_artifact(tenant, "False", "ArtifactNotFound")
@@ -384,6 +393,43 @@ def test_the_operator_takes_a_job_s_variant_to_a_signed_release(tenant: Tenant, 
             lambda: wait_for_artifact(tenant, "True", "Signed")["status"]["observedGeneration"] == generation,
             "the rollout to be looked at without its job",
         )
+
+
+@pytest.mark.long
+def test_devices_run_a_job_s_variant(
+    tenant: Tenant, pods: ReleasePods, plane: ControlPlane, s3_server: S3Server, tmp_path: Path
+) -> None:
+    """The whole way: a job, its variant, release pods, signatures, steps judged by telemetry, the channel document, devices."""
+    digest = tenant.publish("bot-v1")
+    with a_site(plane, s3_server, tmp_path / "site") as site:
+        tenant.releases = site.installation
+        channel = site.fleet.add(f"{tenant.namespace}/bot", site.repository, DEVICES, "none")
+        rollout = site.rollout(tenant.namespace, "bot")
+        own = {"releases_release_key": site.installation.folder.file("release")}
+        with (
+            Replica(tenant.kubeconfig, (tenant.namespace,), settings=site.settings() | own),
+            tenant.kubelet(digest),
+        ):
+            tenant.api.create(
+                rollout.having("spec.artifact", {"jobRef": {"name": "bot-v1", "variant": VARIANT}}).manifest()
+            )
+            tenant.api.create(tenant.job_to_run("bot-v1"))
+            obj = site.wait(tenant.namespace, "bot", "to complete", is_completed)
+            wait_until(lambda: channel.document and channel.document.candidate is None, "the last document")
+            wait_until(lambda: channel.running(digest) == DEVICES, "every device to run it")
+        offered = [len(one.cohorts) for one in channel.documents if one.candidate]
+        reasons = site.reasons(tenant.namespace, "bot")
+    assert channel.document is not None
+    assert channel.document.stable is not None
+    status = EdgeRollout.from_object(obj).status
+    assert status.stable is not None
+    assert channel.document.stable == status.stable.release
+    assert (status.stable.release.digest, status.stable.name) == (digest, f"bot-v1/{VARIANT}")
+    assert status.stable.release.artifacts[0].requires.memory_bytes == 96 << 20
+    assert offered
+    assert Counter(reason for reason in reasons if reason in STORY) == STORY
+    assert {device.moves[0] for device in channel.devices} == {digest}
+    assert tenant.download(status.stable).release == digest
 
 
 def wait_for_artifact(tenant: Tenant, status: str, reason: str) -> Object:

@@ -187,3 +187,14 @@ def test_the_largest_analysis_fits_into_status(site: Site, api: Api, namespace: 
         )
     assert len(obj["status"]["analysis"]) == 11
     assert len(json.dumps(obj["status"])) < 64 * 1024
+
+
+def test_a_fleet_too_large_to_be_listed_says_what_to_do(site: Site, api: Api, namespace: str) -> None:
+    site.fleet.add(f"{namespace}/crowd", site.repository, 400, site.old)
+    short = {"name": "default", "url": site.prometheus.url, "largestAnswerBytes": 1 << 16}
+    with site.replica(namespace, prometheus=[short]):
+        api.create(site.rollout(namespace, "crowd").manifest())
+        obj = site.wait(namespace, "crowd", "to say so", lambda o: condition(o, "Stalled") == "True FleetTooLarge")
+    assert condition(obj, "Ready") == "False FleetTooLarge"
+    assert "raise its largestAnswerBytes, or split the fleet" in message(obj, "Ready")
+    assert "candidate" not in obj["status"]

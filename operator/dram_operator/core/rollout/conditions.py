@@ -14,6 +14,7 @@ STALLING = frozenset(
     {
         RolloutReason.SPEC_INVALID,
         RolloutReason.QUARANTINED,
+        RolloutReason.FLEET_TOO_LARGE,
         RolloutReason.AWAITING_APPROVAL,
         RolloutReason.METRIC_BREACHED,
         RolloutReason.METRIC_INCONCLUSIVE,

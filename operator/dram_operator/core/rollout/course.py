@@ -98,9 +98,9 @@ class Course:
         """Whether there are devices to share out; says why not. What is cut from an empty list reaches nobody who comes later."""
         if self.observed.inventory is None:
             why = self.observed.sight_problem or "nobody has looked at the devices yet"
-            self.wait(RolloutReason.INVENTORY_UNAVAILABLE, why)
+            self.wait(self.observed.sight_reason, why)
         elif not self.inventory.known:
-            self.wait(RolloutReason.NO_DEVICES, "no device has reported yet")
+            self.wait(RolloutReason.NO_DEVICES, self.observed.sight_problem or "no device has reported yet")
         return self.inventory.known > 0
 
     def salt(self) -> str:

@@ -101,7 +101,9 @@ class Observed:
     vouched: bool = False
     """Whether the API server proved who wrote the command."""
     sight_problem: str = ""
-    """Why there is no inventory; empty when there is one."""
+    """Why there is no inventory, or nobody in it; empty when there is one."""
+    sight_reason: RolloutReason = RolloutReason.INVENTORY_UNAVAILABLE
+    """The same in a word, where there is no inventory."""
 
 
 @dataclass(frozen=True)

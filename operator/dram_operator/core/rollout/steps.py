@@ -8,7 +8,7 @@ from dram_operator.api.rollout_status import DeviceCounts, StepState, StepStatus
 from dram_operator.core.rollout import rollback
 from dram_operator.core.rollout.analysis import Judged, judge
 from dram_operator.core.rollout.attempts import complete
-from dram_operator.core.rollout.cohort import percent_of, widen
+from dram_operator.core.rollout.cohort import EXACT_DEVICES, percent_of, widen
 from dram_operator.core.rollout.course import Course
 from dram_operator.core.rollout.edits import leading_to
 from dram_operator.core.rollout.evidence import Evidence, weigh
@@ -161,7 +161,8 @@ def _start(course: Course, index: int) -> None:
     widened = widen(course.status.reach, step.cohort, course.fleet(), course.salt())
     course.update(reach=widened.reach)
     begin_again(course, index, cutoff=widened.cutoff, approximate=widened.approximate)
-    told = f"step {course.step.shown}: {course.step.treated} devices are meant to run {course.candidate.name}"
+    how = f", a share of all hashes as there are more than {EXACT_DEVICES}" if widened.approximate else ""
+    told = f"step {course.step.shown}: {course.step.treated} devices are meant to run {course.candidate.name}{how}"
     course.tell(RolloutReason.STEP_STARTED, told)
     course.wait(RolloutReason.PROGRESSING, told)
 

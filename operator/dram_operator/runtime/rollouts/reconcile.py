@@ -129,6 +129,7 @@ class RolloutReconciler:
             measured=view.measured,
             vouched=self._senses.vouched,
             sight_problem=view.problem,
+            sight_reason=view.reason,
         )
 
     async def _publish(self, obj: Object, decision: Decision, signed: Signed) -> bool:

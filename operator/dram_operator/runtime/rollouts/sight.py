@@ -32,8 +32,9 @@ LOOKS_AT_ONCE = 4
 GOING_BACK_SECONDS = 10.0
 """How often to look at devices that are going back, where the interval is longer."""
 
-ASKING = (RolloutReason.INVENTORY_UNAVAILABLE, RolloutReason.NO_DEVICES)
+ASKING = (RolloutReason.INVENTORY_UNAVAILABLE, RolloutReason.FLEET_TOO_LARGE, RolloutReason.NO_DEVICES)
 """What a pass says that lacks the list of devices."""
+NAMELESS = "devices report without the label `device`, and are judged one by one: set the agents' deviceLabel"
 ReadList = Callable[[str, str], Awaitable[str]]
 """Reads a list of devices by its URI for a namespace; raises OperatorError."""
 
@@ -49,7 +50,9 @@ class View:
     reports: Mapping[str, DeviceReport] | None = None
     measured: tuple[Measured, ...] = ()
     problem: str = ""
-    """Why there is no inventory; empty where there is one, or nobody looked yet."""
+    """Why there is no inventory, or nobody in it; empty where there is one, or nobody looked yet."""
+    reason: RolloutReason = RolloutReason.INVENTORY_UNAVAILABLE
+    """The same in a word, where there is no inventory."""
     due_in: float | None = None
     """Seconds until the next look; None when nobody looks."""
 
@@ -167,13 +170,11 @@ class Sight:
             # Who does not answer this does not answer the rest: to wait for it all would take many times as long.
             silent = told.trouble if told.trouble in ERRORS else None
             measured = await _measured(endpoint, rollout, watch, at, silent)
-            return View(
-                measured=measured,
-                problem=f"the metrics server {source[0]!r} gave no list of devices: {told.trouble.value}",
-            )
+            return replace(_without_list(source[0], told.trouble), measured=measured)
         watch.memory = remembered(watch.memory, told, subject)
         measured = await _measured(endpoint, rollout, watch, at, None)
-        view = View(watch.memory.inventory(), watch.memory.reports(subject), measured)
+        problem = NAMELESS if told.seen.samples and not watch.memory.sightings else ""
+        view = View(watch.memory.inventory(), watch.memory.reports(subject), measured, problem)
         return view if rollout.spec.inventory.uri is None else await self._listed(rollout, view)
 
     async def _listed(self, rollout: EdgeRollout, view: View) -> View:
@@ -186,6 +187,15 @@ class Sight:
             return replace(view, inventory=inventory_of_file(text, view.inventory))
         except (OperatorError, InventoryError) as error:
             return replace(view, inventory=None, problem=str(error))
+
+
+def _without_list(server: str, trouble: Trouble) -> View:
+    """What is known where the list of devices cannot be had."""
+    problem = f"the metrics server {server!r} gave no list of devices: {trouble.value}"
+    if trouble is not Trouble.TOO_LARGE:
+        return View(problem=problem)
+    problem += "; devices are judged one by one: raise its largestAnswerBytes, or split the fleet into channels"
+    return View(problem=problem, reason=RolloutReason.FLEET_TOO_LARGE)
 
 
 def needs_sight(rollout: EdgeRollout) -> bool:

@@ -1,4 +1,4 @@
-"""One rollout of any size as a pass finds it: listed devices up to ten thousand, counted ones beyond."""
+"""One rollout of any size as a pass finds it: listed devices, or a million that are only counted."""
 
 import random
 from dataclasses import dataclass, replace
@@ -8,7 +8,7 @@ from functools import cached_property
 from dram_operator.api.rollout_status import EdgeRolloutStatus
 from dram_operator.core.rollout.analysis import exposure_seconds, metrics_of
 from dram_operator.core.rollout.answers import Answer, Sample
-from dram_operator.core.rollout.cohort import EXACT_DEVICES, Sizes, arms, salt_of, sizes
+from dram_operator.core.rollout.cohort import Sizes, arms, salt_of, sizes
 from dram_operator.core.rollout.decide import decide
 from dram_operator.core.rollout.document import Delivery
 from dram_operator.core.rollout.inventory import Device, Group, Inventory
@@ -20,6 +20,7 @@ from tests.operator.core.rollout.world import NEW, OLD, START, World, a_release,
 RINGS = ("early", "late")
 LONG_AGO = START - timedelta(days=1)
 USUAL = stepping(step("10%", 600), step("100%", 600), holdbackPercent="5%")
+COUNTED = 1_000_000
 COMPARED = {"name": "errors", "preset": "ErrorRatio", "compareTo": "Control", "margin": "10m"}
 
 
@@ -38,12 +39,13 @@ class Channel:
         self.status: EdgeRolloutStatus = self.world.status
         self.signed = self.world.signed
         self.events: list[str] = []
+        self.told = ""
         self.activated: dict[str, datetime] = {}
 
     @property
     def is_listed(self) -> bool:
         """Whether telemetry tells of each device."""
-        return self.devices <= EXACT_DEVICES
+        return self.devices < COUNTED
 
     @cached_property
     def inventory(self) -> Inventory:
@@ -67,6 +69,7 @@ class Channel:
         decision = decide(self.observe(), Delivery(), self.now)
         self.status, self.signed = decision.status, decision.document
         self.events += [event.reason.value for event in decision.events]
+        self.told += "".join(event.message for event in decision.events)
         self.now += timedelta(seconds=seconds)
         return decision
 

@@ -2,9 +2,10 @@
 
 import pytest
 
+from dram_agent.cohort import device_hash
 from dram_operator.api.rollout_spec import DeviceSelector, StepCohort
 from dram_operator.api.rollout_status import Reach, StepState
-from dram_operator.core.rollout.cohort import Sizes, hold_back, percent_of, sizes, widen
+from dram_operator.core.rollout.cohort import Sizes, hold_back, percent_of, salt_of, sizes, widen
 from dram_operator.core.rollout.inventory import Fleet, Group, Inventory
 from tests.builders import ARollout
 from tests.operator.core.rollout.large import COMPARED, USUAL, Channel
@@ -31,6 +32,18 @@ def test_a_good_release_becomes_stable_whatever_the_size(devices: int) -> None:
     assert channel.status.stable is not None
     assert channel.status.stable.release.digest == NEW
     assert channel.events == ["Resolved", *["StepStarted", "Baking", "StepPassed"] * 2, "Completed"]
+
+
+def test_more_than_ten_thousand_listed_devices_share_out_by_their_hashes_and_it_is_said() -> None:
+    channel = Channel(12_000, stepping(step("10%", 300), step("100%", 300)))
+    for _ in range(5):
+        channel.go_on()
+    at_work, salt = channel.status.step, bytes.fromhex(salt_of("tv/support-bot", NEW))
+    assert at_work is not None
+    assert at_work.approximate
+    meant = sum(device_hash(salt, one.id) < 2**64 // 10 for one in channel.inventory.devices)
+    assert (at_work.treated, at_work.devices.healthy, at_work.devices.known) == (meant, meant, 12_000)
+    assert "a share of all hashes as there are more than 10000" in channel.told
 
 
 def test_a_million_devices_are_counted_by_the_shares_of_their_hashes() -> None:

@@ -12,6 +12,7 @@ import pytest
 
 from dram_operator.adapters.prometheus import Endpoint, Prometheus
 from dram_operator.api.edge_rollout import EdgeRollout
+from dram_operator.api.rollout_reasons import RolloutReason
 from dram_operator.core.rollout.answers import Trouble
 from dram_operator.core.times import stamp
 from dram_operator.errors import NotFound
@@ -60,10 +61,12 @@ class Post:
 
 
 @asynccontextmanager
-async def a_post(behave: Behaviour, read_list: ReadList | None = None) -> AsyncIterator[Post]:
+async def a_post(
+    behave: Behaviour, read_list: ReadList | None = None, *, largest_answer_bytes: int = 1 << 20
+) -> AsyncIterator[Post]:
     time, woken = Time(), asyncio.Queue[Key]()
     async with misbehaving(behave) as server:
-        endpoints = {"default": Prometheus(Endpoint("default", server.url))}
+        endpoints = {"default": Prometheus(Endpoint("default", server.url, largest_answer_bytes=largest_answer_bytes))}
         sight = Sight(endpoints, woken.put_nowait, lambda: time.now, lambda: time.ticks, read_list)
         try:
             yield Post(sight, server, time, woken)
@@ -88,7 +91,13 @@ def at_work(**step: Any) -> ARollout:
 
 @pytest.mark.parametrize(
     ("reason", "want"),
-    [("Completed", False), ("Quarantined", False), ("AwaitingSignature", False), ("NoDevices", True)],
+    [
+        ("FleetTooLarge", True),
+        ("Completed", False),
+        ("Quarantined", False),
+        ("AwaitingSignature", False),
+        ("NoDevices", True),
+    ],
 )
 async def test_a_rollout_without_candidate_is_looked_at_when_it_asks_who_there_is(reason: str, want: bool) -> None:
     ready = {"type": "Ready", "status": "False", "reason": reason, "observedGeneration": 1}
@@ -168,6 +177,23 @@ async def test_figures_of_another_step_are_not_shown() -> None:
         assert post.sight.view(KEY, later).measured == ()
 
 
+async def test_a_list_that_is_too_long_says_what_to_do() -> None:
+    body = json.dumps({"status": "success", "data": {"resultType": "vector", "result": []}, "more": "x" * 5000})
+    async with a_post(answering(body), largest_answer_bytes=4096) as post:
+        view = await post.look(at_work().build())
+    assert (view.inventory, view.reason) == (None, RolloutReason.FLEET_TOO_LARGE)
+    assert "raise its largestAnswerBytes, or split the fleet" in view.problem
+
+
+async def test_devices_without_a_name_are_nobody_and_that_is_said() -> None:
+    async with a_post(_hang) as post:
+        post.server.behave = one_device(post.server, {**INFO, "device": ""})
+        view = await post.look(at_work().build())
+    assert view.inventory is not None
+    assert view.inventory.known == 0
+    assert "without the label `device`" in view.problem
+
+
 async def test_a_window_is_asked_for_once() -> None:
     """Windows of 5 × 60 s, the first of which closed a minute before 12:06."""
     rollout = at_work().with_metric(name="errors", preset="ErrorRatio", compareTo="Control", margin="0.01").build()
@@ -226,12 +252,12 @@ async def _hang(writer: asyncio.StreamWriter) -> None:
     await asyncio.Event().wait()
 
 
-def one_device(server: Misbehaving) -> Behaviour:
+def one_device(server: Misbehaving, info: dict[str, str] = INFO) -> Behaviour:
     """A Prometheus that knows one device, whatever it is asked."""
 
     async def behave(writer: asyncio.StreamWriter) -> None:
         listing = "/series" in server.requests[-1][0]
-        found = {"resultType": "vector", "result": [{"metric": INFO, "value": [START.timestamp(), "1"]}]}
-        await answering(json.dumps({"status": "success", "data": [INFO] if listing else found}))(writer)
+        found = {"resultType": "vector", "result": [{"metric": info, "value": [START.timestamp(), "1"]}]}
+        await answering(json.dumps({"status": "success", "data": [info] if listing else found}))(writer)
 
     return behave
