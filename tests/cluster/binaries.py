@@ -46,6 +46,7 @@ PROGRAMS = {
         Program("kube-scheduler", "controlplane", "k8s.io/kubernetes/cmd/kube-scheduler", False),
         Program("kubelet", "controlplane", "k8s.io/kubernetes/cmd/kubelet", False),
         Program("kube-proxy", "controlplane", "k8s.io/kubernetes/cmd/kube-proxy", False),
+        Program("kubectl", "kubectl", "k8s.io/kubernetes/cmd/kubectl"),
         Program("coredns", "coredns", "github.com/coredns/coredns"),
         Program("helm", "helm", "helm.sh/helm/v4/cmd/helm"),
         Program("prometheus", "prometheus", "github.com/prometheus/prometheus/cmd/prometheus"),
@@ -103,10 +104,10 @@ def _build(program: Program, module: Path, path: Path) -> None:
             "Install Go (https://go.dev/dl), or point KUBEBUILDER_ASSETS at a folder with the programs."
         )
     sys.stderr.write(f"building {program.name} from {module} (minutes the first time)\n")
-    flags = f"-s -w -X {VERSION_VARIABLE}={kubernetes_version()}" if program.module == "controlplane" else "-s -w"
+    named = f" -X {VERSION_VARIABLE}={kubernetes_version()}" if program.package.startswith("k8s.io/") else ""
     unfinished = path.with_suffix(".unfinished")
     built = subprocess.run(
-        [go, "build", "-trimpath", "-ldflags", flags, "-o", str(unfinished), program.package],
+        [go, "build", "-trimpath", "-ldflags", f"-s -w{named}", "-o", str(unfinished), program.package],
         cwd=module,
         env={**os.environ, "CGO_ENABLED": "0"},
         capture_output=True,

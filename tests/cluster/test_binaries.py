@@ -4,7 +4,7 @@ from pathlib import Path
 
 import pytest
 
-from tests.cluster.binaries import BinaryMissing, binary
+from tests.cluster.binaries import MODULES, BinaryMissing, binary, kubernetes_version
 
 
 @pytest.fixture
@@ -44,3 +44,7 @@ def test_a_node_part_of_another_version_is_not_taken_from_the_path(bare: Path) -
 def test_without_go_the_message_says_what_to_install(bare: Path) -> None:
     with pytest.raises(BinaryMissing, match=r"Install Go .* or point KUBEBUILDER_ASSETS at a folder"):
         binary("kube-apiserver")
+
+
+def test_kubectl_is_of_the_cluster_s_version() -> None:
+    assert f"k8s.io/kubernetes {kubernetes_version()}\n" in (MODULES / "kubectl" / "go.mod").read_text()
