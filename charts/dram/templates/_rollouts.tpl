@@ -16,9 +16,11 @@
 
 {{- /* Every file that serving rollouts needs, as sources of one projected volume: /etc/dram/rollouts. */ -}}
 {{- define "dram.rolloutFiles" -}}
-{{- $releases := .Values.releases }}
+{{- $releases := include "dram.releases" . | fromJson }}
 {{- $_ := required "releases.operatorKey.secret is needed with releases.uri: the Secret that holds operator.pem" $releases.operatorKey.secret }}
+{{- if ne (include "dram.triesReleases" .) "true" }}
 - configMap: {name: {{ include "dram.name" . }}-releases}
+{{- end }}
 {{ include "dram.secretFile" (dict "from" $releases.operatorKey "path" "operator.pem") }}
 {{- if $releases.releaseKey.secret }}
 {{ include "dram.secretFile" (dict "from" $releases.releaseKey "path" "release.pem") }}
@@ -26,7 +28,7 @@
 {{- if $releases.ca.secret }}
 {{ include "dram.secretFile" (dict "from" $releases.ca "path" "releases-ca.crt") }}
 {{- end }}
-{{- range $number, $endpoint := .Values.prometheus }}
+{{- range $number, $endpoint := (include "dram.metricsServers" . | fromJson).servers }}
 {{- range $kind := list "ca" "clientCertificate" "token" "password" }}
 {{- with index $endpoint $kind }}
 {{ include "dram.secretFile" (dict "from" . "path" (printf "prometheus-%d/%s" $number $kind)) }}
@@ -41,7 +43,7 @@
 {{- /* The metrics servers as the operator reads them; secrets are files, so that they may be renewed. */ -}}
 {{- define "dram.prometheus" -}}
 {{- $found := list }}
-{{- range $number, $given := .Values.prometheus }}
+{{- range $number, $given := (include "dram.metricsServers" . | fromJson).servers }}
 {{- $folder := printf "/etc/dram/rollouts/prometheus-%d" $number }}
 {{- $endpoint := dict "name" $given.name "url" $given.url }}
 {{- with $given.ca }}{{ $_ := set $endpoint "caFile" (printf "%s/ca" $folder) }}{{ end }}

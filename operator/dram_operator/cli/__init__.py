@@ -15,6 +15,7 @@ _COMMANDS = {
     "rollout": ("rollout", "Look at EdgeRollouts; approve, promote, abort, retry and undo them; rehearse one."),
     "doctor": ("doctor", "Check an installation, and say what to do where something is wrong."),
     "selftest": ("selftest", "Run a tiny job through every stage of an installation (what `helm test` runs)."),
+    "tryout": ("tryout", "Prepare the chart's servers for trying out (what the operator's pod runs first)."),
     "operator": ("operator", "Run the operator (what its pod runs)."),
     "agent": ("agent", "Run the device agent (what devices run); enroll and revoke devices."),
     "gateway": ("gateway", "Run the relay for the devices' telemetry."),

@@ -2,19 +2,17 @@
 
 import asyncio
 import secrets
-import tempfile
 import time
 from collections.abc import Iterator
-from contextlib import contextmanager, suppress
-from pathlib import Path
+from contextlib import suppress
 
 import click
 
 from dram_operator.adapters.resources import DISTILLATION_JOBS, Object
 from dram_operator.api.spec import Storage
 from dram_operator.cli.cluster import Cluster, Failure, on_cluster
+from dram_operator.cli.samples import opened, upload_sample
 from dram_operator.errors import NotFound, SettingsInvalid
-from dram_workers.errors import StageError
 from dram_workers.store.location import join
 from dram_workers.store.objects import ObjectStore
 
@@ -45,9 +43,9 @@ async def selftest(cluster: Cluster, timeout_seconds: int) -> None:
     storage = _storage()
     name = f"dram-selftest-{secrets.token_hex(3)}"
     own = storage.model_copy(update={"uri": join(storage.uri, name)})
-    with _opened(own) as store:
+    with opened(own) as store:
         try:
-            await asyncio.to_thread(_upload, store)
+            await asyncio.to_thread(upload_sample, store)
             await _run(cluster, name, own, timeout_seconds)
         finally:
             await asyncio.to_thread(_clear, store)
@@ -129,39 +127,6 @@ def _storage() -> Storage:
             "the installation has no storage, so its jobs cannot be tried: set `storage` in the chart's values"
         )
     return storage
-
-
-@contextmanager
-def _opened(storage: Storage) -> Iterator[ObjectStore]:
-    """The store, whose errors say what to look at."""
-    from dram_workers.stages import StoreSettings
-    from dram_workers.store.open import open_store
-
-    with tempfile.NamedTemporaryFile("w", suffix=".crt") as authority:
-        authority.write(storage.ca_bundle or "")
-        authority.flush()
-        settings = StoreSettings(
-            uri=storage.uri,
-            endpoint=storage.endpoint,
-            region=storage.region,
-            path_style=storage.path_style,
-            ca_file=authority.name if storage.ca_bundle else None,
-        )
-        try:
-            yield open_store(settings)
-        except StageError as error:
-            raise Failure(f"{storage.uri} cannot be used: {error}") from error
-
-
-def _upload(store: ObjectStore) -> None:
-    from dram_operator.local.sample import write_sample
-
-    with tempfile.TemporaryDirectory() as made:
-        folder = Path(made)
-        write_sample(folder)
-        for path in sorted(folder.rglob("*")):
-            if path.is_file():
-                store.put_file(str(path.relative_to(folder)), path)
 
 
 def _clear(store: ObjectStore) -> None:

@@ -135,6 +135,23 @@ def test_helms_test_ends_as_its_pod_does_and_leaves_no_rights(api: Api, helm: He
     assert helm.run("uninstall", "dram", namespace=namespace).returncode == 0
 
 
+def test_what_was_made_for_trying_out_outlives_an_upgrade(api: Api, helm: Helm) -> None:
+    namespace, values = "tried", ("--set", "tryout.enabled=true", "--set", "tryout.namespaces={default}")
+    done = helm.run(
+        "install", "dram", str(CHART), "--create-namespace", "--take-ownership", *values, namespace=namespace
+    )
+    assert done.returncode == 0, done.stderr
+    names = ("dram-tryout", "dram-tryout-s3", "dram-tryout-keys", "dram-progress-tls")
+    made = [api.get("Secret", name, namespace)["data"] for name in names]
+    assert api.get("Secret", "dram-tryout", "default")["data"] == made[0]
+
+    done = helm.run("upgrade", "dram", str(CHART), *values, "--set", "replicas=1", namespace=namespace)
+    assert done.returncode == 0, done.stderr
+    assert [api.get("Secret", name, namespace)["data"] for name in names] == made
+    assert api.get("Secret", "dram-tryout", "default")["data"] == made[0]
+    assert helm.run("uninstall", "dram", namespace=namespace).returncode == 0
+
+
 def test_a_packaged_chart_is_complete(tmp_path: Path, helm: Helm) -> None:
     helm("package", str(CHART), "--destination", str(tmp_path))
     (package,) = tmp_path.iterdir()
@@ -161,6 +178,13 @@ def test_the_notes_say_the_next_three_commands(helm: Helm) -> None:
     assert "with a spec.storage of its own" in plain
     assert "EdgeRollouts are not served" in plain
     assert "switch" not in plain
+
+
+def test_the_notes_for_trying_out_name_its_example(helm: Helm) -> None:
+    told = notes(helm, "tryout.enabled=true")
+    assert "kubectl apply --filename examples/tryout && kubectl get distillationjobs --watch\n" in told
+    assert "helm test dram" in told
+    assert "create configmap dram-switch" in told
 
 
 def test_the_notes_fit_the_values(helm: Helm) -> None:

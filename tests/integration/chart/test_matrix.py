@@ -1,11 +1,13 @@
 """Whatever values are given, a real API server takes every object, and Pod Security's level restricted every pod."""
 
 import json
+from pathlib import Path
 
 import pytest
 
-from tests.cluster.api import Api, wait_until
+from tests.cluster.api import Api, manifests, wait_until
 from tests.cluster.controlplane import ControlPlane
+from tests.cluster.folders import REPOSITORY
 from tests.integration.chart.rendering import of_kind, operator_pod, pods, render
 from tests.integration.chart.test_chart import ROLLOUTS
 
@@ -31,6 +33,12 @@ MATRIX: dict[str, tuple[str, ...]] = {
         *("worker.resources.limits.memory=16Gi", "storage.uri=s3://a/b", "storage.secretRef.name=s3"),
         *("env[0].name=A", "env[0].valueFrom.fieldRef.fieldPath=status.podIP", "podAnnotations.a=b"),
     ),
+    "tried out": ("tryout.enabled=true", "tryout.namespaces={served}", "networkPolicy.enabled=true"),
+    "tried out in some namespaces": (
+        *("tryout.enabled=true", "tryout.namespaces={served}", "namespaces={served}", "tryout.s3.size=5Gi"),
+        *("storage.uri=s3://a/b", "imageRegistry=r.example.com"),
+    ),
+    "tried out beside a repository": ("tryout.enabled=true", "tryout.namespaces={served}", *RELEASES),
     "dashboards": ("monitoring.dashboards.enabled=true",),
 }
 
@@ -70,6 +78,12 @@ def test_a_server_takes_every_object_and_every_pod(api: Api, values: tuple[str, 
         for container in (*spec["containers"], *spec.get("initContainers", ())):
             assert container["securityContext"]["readOnlyRootFilesystem"] is True, container["name"]
             assert container["resources"]["limits"]["memory"], container["name"]
+
+
+@pytest.mark.parametrize("file", sorted((REPOSITORY / "examples" / "tryout").iterdir()), ids=lambda file: file.name)
+def test_a_server_takes_the_example_for_trying_out(api: Api, file: Path) -> None:
+    for obj in manifests(file.read_text()):
+        assert api.apply(obj, dry_run=True)["spec"]
 
 
 def test_lists_and_trees_reach_the_pods() -> None:

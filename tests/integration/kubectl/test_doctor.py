@@ -85,6 +85,14 @@ def test_an_installation_that_is_well(admin: Seat, install: Install) -> None:
     assert code == 0
 
 
+def test_servers_for_trying_out_are_left_to_the_pod(admin: Seat, install: Install) -> None:
+    install("tryout.enabled=true")
+    _, found = findings(admin, "--operator-namespace", HOME)
+    outcome, message, remedy = found["releases"]
+    assert (outcome, message) == ("unknown", "the pinned root lies in the operator's pod only")
+    assert "kubectl exec" in remedy
+
+
 def test_people_get_a_line_each_with_the_remedy_below(admin: Seat, install: Install) -> None:
     install(ready=0)
     result = admin.dram("doctor", "-n", NAMESPACE, "--operator-namespace", HOME)

@@ -102,6 +102,22 @@ class Ceremony:
             replace(content, version=max(content.version, above)), root.roles[ROOT].threshold if root else 1
         )
 
+    def ensure(self) -> bytes:
+        """Begin the repository with this folder's keys unless it is begun; returns its first root, for agents to pin.
+
+        May be tried by several at once, and again after a crash: one commits, the others meet a Conflict and find it
+        begun when they try again.
+        """
+        if self.bucket.get(metadata_key(TIMESTAMP)) is None:
+            for listed in sorted(self.bucket.list("metadata/"), key=lambda found: _version_of(found.key)):
+                if listed.key.endswith(".root.json") and (left := self.bucket.get(listed.key)):
+                    self.folder.keep_root(_version_of(listed.key), left.body)
+            self.recover()
+        first = self.bucket.get(metadata_key(ROOT, 1))
+        if first is None:
+            raise RepositoryInvalid(f"{self.bucket.uri} has lost its first root")
+        return first.body
+
     def _check_keys(self, root: Root, role: str) -> None:
         needed = {TARGETS_KEY, OPERATOR_KEY, RELEASE_KEY} - {role} if role != ROOT_KEY else set[str]()
         missing = sorted(name for name in needed if not self.folder.has(name))

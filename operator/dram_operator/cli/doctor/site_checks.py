@@ -17,7 +17,7 @@ from dram_operator.cli.cluster import Cluster
 from dram_operator.cli.doctor.findings import Finding, Findings, bad, good, unknown
 from dram_operator.cli.doctor.installation import Installation
 from dram_operator.core.rollout.answers import Trouble
-from dram_operator.errors import Refused, RepositoryInvalid, Unavailable
+from dram_operator.errors import NotFound, Refused, RepositoryInvalid, Unavailable
 
 CONFIG_MAPS = Resource("", "v1", "configmaps", "ConfigMap")
 SOON = timedelta(days=30)
@@ -57,6 +57,10 @@ async def check_repository(cluster: Cluster, site: Installation) -> Findings:
         return
     except RepositoryInvalid as error:
         yield bad("releases", str(error), RENEW)
+        return
+    except NotFound:
+        # The chart's `tryout` begins the repository in the pod, and leaves the root there.
+        yield unknown("releases", "the pinned root lies in the operator's pod only", site.exec_remedy)
         return
     except Refused as error:
         remedy = (

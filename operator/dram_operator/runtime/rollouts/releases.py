@@ -232,28 +232,34 @@ def open_repository(settings: Settings, clock: Callable[[], datetime]) -> Reposi
     """Read root and key; None where the installation has no repository. SettingsInvalid names the file that is wrong."""
     if settings.releases_uri is None or settings.releases_root is None or settings.releases_operator_key is None:
         return None
-    from dram_operator.adapters.releases.bucket import Bucket, BucketSettings
     from dram_operator.adapters.releases.keys import load_key
     from dram_operator.adapters.releases.repository import ReleaseRepository
 
-    secret, token = settings.releases_aws_secret_access_key, settings.releases_aws_session_token
     try:
-        bucket = Bucket(
-            BucketSettings(
-                settings.releases_uri,
-                settings.releases_endpoint,
-                settings.releases_region,
-                settings.releases_ca,
-                settings.releases_aws_access_key_id,
-                secret.get_secret_value() if secret else None,
-                token.get_secret_value() if token else None,
-            )
-        )
+        bucket = open_bucket(settings, settings.releases_uri)
         root = _read_root(settings.releases_root)
         key = load_key(settings.releases_operator_key)
     except OperatorError as error:
         raise SettingsInvalid(f"the release repository: {error}") from error
     return Repository(bucket, root, ReleaseRepository(bucket, root, key, clock))
+
+
+def open_bucket(settings: Settings, uri: str) -> "Bucket":
+    """The repository's bucket, with the credentials of the settings."""
+    from dram_operator.adapters.releases.bucket import Bucket, BucketSettings
+
+    secret, token = settings.releases_aws_secret_access_key, settings.releases_aws_session_token
+    return Bucket(
+        BucketSettings(
+            uri,
+            settings.releases_endpoint,
+            settings.releases_region,
+            settings.releases_ca,
+            settings.releases_aws_access_key_id,
+            secret.get_secret_value() if secret else None,
+            token.get_secret_value() if token else None,
+        )
+    )
 
 
 def _read_root(path: Path) -> bytes:

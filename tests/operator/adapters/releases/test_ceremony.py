@@ -1,8 +1,16 @@
 """Keys: beginning, rotation of every role, and recovery, seen from devices that missed some of it."""
 
+import shutil
+import uuid
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import replace
+from pathlib import Path
+from threading import Barrier
+
 import pytest
 from tuf.api.exceptions import BadVersionNumberError, UnsignedMetadataError
 
+from dram_operator.adapters.releases.bucket import Bucket
 from dram_operator.adapters.releases.keys import KeyFolder
 from dram_operator.adapters.releases.roles import channel_path, metadata_key, sign
 from dram_operator.adapters.releases.signing import manifest_path
@@ -12,6 +20,7 @@ from tests.operator.adapters.releases.test_repository import Crashing, PowerLost
 
 BOT = channel_path("tv", "support-bot")
 ROLES = ("root", "targets", "release", "operator")
+GIVEN = ("root-1", "targets", "release", "operator")
 
 
 def test_key_files_are_for_their_owner_only(installation: Installation) -> None:
@@ -28,6 +37,67 @@ def test_a_second_init_changes_nothing(installation: Installation) -> None:
     with pytest.raises(Refused, match="threshold"):
         installation.ceremony().init(2, 3)
     assert {file: file.read_bytes() for file in installation.folder.path.rglob("*.*")} == before
+
+
+def with_given_keys(installation: Installation, folder: Path) -> Installation:
+    """Another installation: no repository yet, and a folder with one key a role, as a Secret is mounted."""
+    settings = replace(installation.settings, uri=f"{installation.settings.uri}-{uuid.uuid4().hex}")
+    given = folder / uuid.uuid4().hex
+    given.mkdir()
+    for name in GIVEN:
+        shutil.copy(installation.folder.file(name), given)
+    return replace(installation, settings=settings, folder=KeyFolder(given), bucket=Bucket(settings))
+
+
+def restarted(installation: Installation, folder: Path) -> Installation:
+    """The same after a restart: the bucket and the keys are left, nothing else."""
+    fresh = with_given_keys(installation, folder)
+    return replace(fresh, settings=installation.settings, bucket=installation.bucket)
+
+
+def test_a_repository_is_begun_once_with_keys_that_are_there(installation: Installation, tmp_path: Path) -> None:
+    begun = with_given_keys(installation, tmp_path)
+    root = begun.ceremony().ensure()
+    begun.repository().publish({BOT: b"one"})
+    listed = {each.key for each in begun.bucket.list("")}
+    assert restarted(begun, tmp_path).ceremony().ensure() == root == begun.first_root
+    assert {each.key for each in begun.bucket.list("")} == listed
+    assert Device(begun).read(BOT) == b"one"
+
+
+def test_a_begin_that_crashes_anywhere_is_finished_by_the_next(installation: Installation, tmp_path: Path) -> None:
+    whole = with_given_keys(installation, tmp_path)
+    whole.ceremony().ensure()
+    writes = len(list(whole.bucket.list("")))
+    for number in (writes // 2, writes - 1):
+        begun = with_given_keys(installation, tmp_path)
+        with pytest.raises(PowerLost):
+            begun.ceremony(Crashing(begun.settings, number)).ensure()
+        assert begun.bucket.get(metadata_key("timestamp")) is None
+        again = restarted(begun, tmp_path)
+        root = again.ceremony().ensure()
+        (again.folder.path / "roots" / "1.root.json").write_bytes(root)
+        again.repository().publish({BOT: b"one"})
+        assert Device(again).read(BOT) == b"one"
+
+
+def test_of_two_that_begin_at_once_both_find_it_begun_in_the_end(installation: Installation, tmp_path: Path) -> None:
+    begun = with_given_keys(installation, tmp_path)
+    barrier = Barrier(2)
+
+    def begin(_: int) -> bytes | None:
+        own = restarted(begun, tmp_path)
+        barrier.wait()
+        try:
+            return own.ceremony(Bucket(own.settings)).ensure()
+        except Conflict:
+            return None
+
+    with ThreadPoolExecutor(2) as pool:
+        first = set(pool.map(begin, range(2)))
+    roots = {restarted(begun, tmp_path).ceremony().ensure() for _ in range(2)}
+    assert len(roots) == 1
+    assert first <= {None, *roots}
 
 
 @pytest.mark.parametrize("role", ROLES)

@@ -1,4 +1,0 @@
-{{- /* Storage for jobs that name none, as JSON; `{}` is none. */ -}}
-{{- define "dram.storage" -}}
-{{- .Values.storage | toJson }}
-{{- end }}
