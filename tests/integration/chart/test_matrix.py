@@ -18,6 +18,17 @@ SPREAD = [{"maxSkew": 1, "topologyKey": "zone", "whenUnsatisfiable": "DoNotSched
 TERM = {"matchExpressions": [{"key": "arch", "operator": "In", "values": ["arm64"]}]}
 AFFINITY = {"nodeAffinity": {"requiredDuringSchedulingIgnoredDuringExecution": {"nodeSelectorTerms": [TERM]}}}
 RELEASES = ("releases.uri=s3://r", "releases.root=root", "releases.operatorKey.secret=keys")
+DEVICES = (
+    "agent.enabled=true",
+    "agent.channel=tv/bot",
+    "agent.repository=https://r.example.com",
+    "agent.devicesSecret=ids",
+)
+GATEWAY = (
+    "gateway.enabled=true",
+    "gateway.issuers.configMap=issuers",
+    "gateway.backend.url=http://p:9090/api/v1/otlp/v1/metrics",
+)
 MATRIX: dict[str, tuple[str, ...]] = {
     "no values": (),
     "one replica": ("replicas=1",),
@@ -39,6 +50,8 @@ MATRIX: dict[str, tuple[str, ...]] = {
         *("storage.uri=s3://a/b", "imageRegistry=r.example.com"),
     ),
     "tried out beside a repository": ("tryout.enabled=true", "tryout.namespaces={served}", *RELEASES),
+    "devices": (*RELEASES, *DEVICES, *GATEWAY, "agent.nodeSelector.ring=early", "agent.tolerations[0].operator=Exists"),
+    "devices for trying out": ("tryout.enabled=true", "tryout.namespaces={served}", *DEVICES, *GATEWAY[:2]),
     "dashboards": ("monitoring.dashboards.enabled=true",),
 }
 
