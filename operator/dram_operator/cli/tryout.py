@@ -10,7 +10,7 @@ import click
 
 from dram_operator.cli.cluster import Failure
 from dram_operator.cli.samples import opened, upload_sample
-from dram_operator.errors import OperatorError, SettingsInvalid
+from dram_operator.errors import OperatorError
 
 if TYPE_CHECKING:
     from dram_operator.settings import Settings
@@ -39,10 +39,8 @@ def tryout(folder: Path, sample_uri: str | None) -> None:
         if settings.releases_uri is None or settings.releases_root is None:
             raise Failure("there is no release repository in the settings: DRAM_RELEASES_URI is not set")
         settings.releases_root.write_bytes(_begun(settings, settings.releases_uri, folder))
-    except SettingsInvalid as error:
-        raise Failure(str(error)) from error
     except OperatorError as error:
-        raise Failure(f"{settings.releases_uri}: {error}") from error
+        raise Failure(str(error)) from error
     click.echo(f"{settings.releases_uri}: begun; agents pin {settings.releases_root}")
     if sample_uri is not None:
         if settings.storage is None:

@@ -152,6 +152,10 @@ def test_what_was_made_for_trying_out_outlives_an_upgrade(api: Api, helm: Helm) 
     assert helm.run("uninstall", "dram", namespace=namespace).returncode == 0
 
 
+def test_helm_has_nothing_to_say_about_the_chart(helm: Helm) -> None:
+    assert "0 chart(s) failed" in helm("lint", str(CHART), "--strict")
+
+
 def test_a_packaged_chart_is_complete(tmp_path: Path, helm: Helm) -> None:
     helm("package", str(CHART), "--destination", str(tmp_path))
     (package,) = tmp_path.iterdir()
