@@ -55,7 +55,7 @@ def test_a_metrics_server_that_was_away_changes_nothing(site: Site, api: Api, na
         assert "rollback" not in blind["status"]
         obj = site.wait(namespace, "blind", "to complete", is_completed)
     assert "rollback" not in obj["status"]
-    assert all(device.moves == [site.new] for device in channel.devices)
+    wait_until(lambda: all(device.moves == [site.new] for device in channel.devices), "every device to have moved once")
 
 
 def test_a_rollback_waits_for_the_bucket_and_says_so(site: Site, api: Api, namespace: str, bucket: S3Server) -> None:
