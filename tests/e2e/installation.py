@@ -66,13 +66,18 @@ class Installation:
         wait_until(lambda: self._others_are_ready(killed), "a new operator", explain=self.explain)
 
     def freeze(self) -> None:
-        """Throw the installation's switch, as the chart's notes say."""
+        """Throw the installation's switch, as the chart's notes say, and wait until the kubelet has brought it to the operator."""
         metadata = {"name": SWITCH, "namespace": NAMESPACE}
         self.api.apply({"apiVersion": "v1", "kind": "ConfigMap", "metadata": metadata, "data": {"frozen": "true"}})
+        wait_until(self._is_frozen, "the switch to reach the operator", patience_seconds=150, explain=self.explain)
 
     def thaw(self) -> None:
         """Let rollouts move again."""
         self.api.delete("ConfigMap", SWITCH, NAMESPACE)
+
+    def _is_frozen(self) -> bool:
+        logs = [self.api.try_logs(pod["metadata"]["name"], NAMESPACE, sinceSeconds="300") for pod in self.pods()]
+        return any("the installation is frozen" in log for log in logs)
 
     def explain(self) -> str:
         """What the operator's pods say."""
