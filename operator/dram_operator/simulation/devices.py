@@ -248,9 +248,10 @@ class Devices:
 
     def _behave(self, device: int, now: float, *, tried: bool) -> None:
         how, candidate = self._how[self.population.group[device]]
-        if self.runs[device] == Runs.CANDIDATE:
+        on_candidate = bool(self.runs[device] == Runs.CANDIDATE)
+        if on_candidate:
             how = changed_by(self.population.faults[device], candidate, now - self.activated[device])
-        self.meters.behave(device, how, tried=tried)
+        self.meters.behave(device, how, tried=tried, on_candidate=on_candidate)
 
     def _go(self, device: int, now: float) -> None:
         self.offline[device] = True

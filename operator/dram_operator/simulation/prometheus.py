@@ -13,7 +13,7 @@ from dram_operator.core.rollout.answers import Answer, Sample, Trouble
 from dram_operator.core.rollout.inventory import Inventory
 from dram_operator.core.rollout.observed import DeviceReport, Measured
 from dram_operator.simulation.devices import Devices, Runs
-from dram_operator.simulation.figures import Bools, Gauges, each_device, figure, requests
+from dram_operator.simulation.figures import Bools, Gauges, each_device, figure, is_counted, requests
 from dram_operator.simulation.population import Floats
 from dram_operator.simulation.telemetry import Records
 
@@ -31,6 +31,8 @@ class Prometheus:
     start: datetime
     is_up: bool = True
     records: Records = field(init=False)
+    of_candidate: Records = field(init=False)
+    """What was counted under the candidate's label alone: limits look at nothing else."""
     _windows: dict[str, list[tuple[int, Answer]]] = field(init=False, default_factory=dict)
     _inventory: tuple[Bools, Inventory] | None = None
     """Who was known when the list was made last; it is made anew when others are."""
@@ -39,7 +41,7 @@ class Prometheus:
 
     def __post_init__(self) -> None:
         size = self.devices.population.size
-        self.records = Records(size, float(window_seconds(self.analysis)))
+        self.records, self.of_candidate = (Records(size, float(window_seconds(self.analysis))) for _ in range(2))
         self.records.last_seen[:] = self.devices.seen_before
         self._labels = [{"device": one.id} for one in self.devices.population.inventory]
         self.told_release = np.full(size, Runs.STABLE, dtype=np.int8)
@@ -53,6 +55,7 @@ class Prometheus:
         if self.is_up:
             tells = ~self.devices.offline & (self.devices.silent_from > now)
             self.records.record(now, self.devices.meters.counts, tells)
+            self.of_candidate.record(now, self.devices.meters.of_candidate, tells)
             self._take(tells)
 
     def _take(self, tells: Bools) -> None:
@@ -102,7 +105,7 @@ class Prometheus:
         """Count requests and windows from here on, when this is another step."""
         if self._step[0] != step:
             self._step, self._windows = (step, now), {}
-            self.records.mark(STEP)
+            self.of_candidate.mark(STEP)
             self.records.mark(WINDOW)
 
     def next_close(self) -> float:
@@ -123,22 +126,23 @@ class Prometheus:
             found.append((len(found), Answer(self._samples(values, told), newest=self._newest())))
         self.records.mark(WINDOW)
 
-    def measure(self, now: float, attempt: int) -> tuple[Measured, ...]:
-        """A look at every metric."""
+    def measure(self, now: float, attempt: int, began: float) -> tuple[Measured, ...]:
+        """A look at every metric of an attempt that began at a moment."""
         fresh = now - self.records.last_seen <= LOOKBACK_SECONDS
         arm = fresh & self.told_treated & (self.told_attempt == attempt)
-        return tuple(self._look(metric, now, arm) for metric in metrics_of(self.analysis))
+        window = max(1.0, min(float(window_seconds(self.analysis)), now - began))
+        return tuple(self._look(metric, now, arm, window) for metric in metrics_of(self.analysis))
 
-    def _look(self, metric: Metric, now: float, arm: Bools) -> Measured:
+    def _look(self, metric: Metric, now: float, arm: Bools, window: float) -> Measured:
         at, windows = self.start + timedelta(seconds=now), self._closed(metric.name, now)
         if not self.is_up:
             down = Answer(trouble=Trouble.UNREACHABLE)
             windows = (*windows, (len(windows), down))
             return Measured(metric.name, at, answer=down, windows=windows)
-        window = float(window_seconds(self.analysis))
-        recent = self.records.since(now - window)
-        so_far = self.records.since_mark(STEP) if now - self._step[1] > window else recent
-        value = figure(metric.preset, metric.name, recent, self.told_gauges, arm)
+        recent = self.of_candidate.since(now - window)
+        so_far = self.of_candidate.since_mark(STEP) if now - self._step[1] > window else recent
+        shown = arm if is_counted(metric.preset) else arm & (self.told_release == Runs.CANDIDATE)
+        value = figure(metric.preset, metric.name, recent, self.told_gauges, shown)
         if value is None:
             return Measured(metric.name, at, answer=Answer(), windows=windows)
         answer = Answer((Sample({}, value),), newest=self._newest(), support=requests(metric.preset, so_far, arm))

@@ -17,7 +17,7 @@ from dram_operator.core.rollout.decide import decide
 from dram_operator.core.rollout.document import Delivery
 from dram_operator.core.rollout.inventory import Inventory
 from dram_operator.core.rollout.observed import ArtifactView, Decision, DeviceReport, Measured, Observed
-from dram_operator.core.times import stamp
+from dram_operator.core.times import parse_time, stamp
 from dram_operator.simulation.devices import Devices, Site
 from dram_operator.simulation.population import populate
 from dram_operator.simulation.prometheus import Prometheus
@@ -134,8 +134,13 @@ class Simulation:
             step,
             told.inventory(self.now, lookback) if known else None,
             told.reports(STABLE_DIGEST, self.digest) if told.is_up else None,
-            told.measure(self.now, step[0]) if self.status.step and not self._is_going_back() else (),
+            told.measure(self.now, step[0], self._began()) if self.status.step and not self._is_going_back() else (),
         )
+
+    def _began(self) -> float:
+        """When the attempt began."""
+        candidate = self.status.candidate
+        return (parse_time(candidate.since) - self.scenario.starts_at).total_seconds() if candidate else 0.0
 
     def _every(self) -> float:
         """How often to look."""

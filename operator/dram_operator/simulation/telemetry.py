@@ -43,6 +43,9 @@ class Meters:
     day_offset: float
     """Seconds of the day at the start."""
     counts: Counts = field(init=False)
+    of_candidate: Counts = field(init=False)
+    """The part of them that was counted while the device ran the candidate."""
+    on_candidate: NDArray[np.bool_] = field(init=False)
     errors: Floats = field(init=False)
     cloud: Floats = field(init=False)
     buckets: Floats = field(init=False)
@@ -53,7 +56,8 @@ class Meters:
 
     def __post_init__(self) -> None:
         size = self.population.size
-        self.counts = np.zeros((size, COLUMNS), dtype=np.int64)
+        self.counts, self.of_candidate = (np.zeros((size, COLUMNS), dtype=np.int64) for _ in range(2))
+        self.on_candidate = np.zeros(size, dtype=bool)
         self.errors, self.cloud = np.zeros(size), np.ones(size)
         self.buckets = np.zeros((size, len(LATENCY_BUCKETS) + 1))
         self.buckets[:, -1] = 1.0
@@ -61,9 +65,10 @@ class Meters:
         per_hour = np.array([load.per_hour for load in self.loads])
         self._rate = per_hour[self.population.group] * self.population.load / HOUR
 
-    def behave(self, device: int, how: Behaviour, *, tried: bool) -> None:
+    def behave(self, device: int, how: Behaviour, *, tried: bool, on_candidate: bool) -> None:
         """A device serves by itself like this from now on; `tried` says that it has just taken this release up."""
         people = self.population
+        self.on_candidate[device] = on_candidate
         self.errors[device] = min(1.0, how.error_ratio * people.frailty[device])
         self.cloud[device] = how.fallback_ratio
         self.buckets[device] = chances(how.latency_seconds * people.slowness[device], how.latency_sigma)
@@ -85,9 +90,9 @@ class Meters:
         cloud = self.dice.binomial(requests, self.cloud)
         served = requests - cloud
         failed = self.dice.binomial(served, self.errors)
-        self.counts[:, CLOUD] += cloud
-        self.counts[:, ERROR] += failed
-        self.counts[:, OK:] += self.dice.multinomial(served - failed, self.buckets)
+        new = np.column_stack((cloud, failed, self.dice.multinomial(served - failed, self.buckets)))
+        self.counts += new
+        self.of_candidate[self.on_candidate] += new[self.on_candidate]
 
     def _day(self, seconds: float) -> Floats:
         """How busy each device's time of the day is."""

@@ -1,6 +1,8 @@
 """What the devices of a simulation told, in OpenMetrics, for a real Prometheus."""
 
+from collections.abc import Callable
 from dataclasses import dataclass, field
+from functools import partial
 from math import isnan
 
 import numpy as np
@@ -8,7 +10,7 @@ import numpy as np
 from dram_agent.buckets import LATENCY_BUCKETS
 from dram_operator.simulation.devices import Runs
 from dram_operator.simulation.simulation import STABLE_DIGEST, Simulation
-from dram_operator.simulation.telemetry import CLOUD, ERROR, OK
+from dram_operator.simulation.telemetry import CLOUD, ERROR, OK, Counts
 
 BEFORE = 10_000
 """What every counter had counted before: one that has just begun is extrapolated no further than to zero."""
@@ -63,7 +65,17 @@ class Notebook:
         add("dram_device_healthy_seconds", 0 if isnan(healthy) else now - healthy, release=release)
         add("dram_device_release_seconds", now - devices.activated[device], release=release)
         add("dram_device_gave_up", int(devices.gave_up[device]), release=self.simulation.digest)
-        counts = meters.counts[device]
+        of_candidate = meters.of_candidate[device]
+        for digest, counts in (
+            (self.simulation.digest, of_candidate),
+            (STABLE_DIGEST, meters.counts[device] - of_candidate),
+        ):
+            self._count(partial(add, release=digest), counts)
+        add("dram_device_golden_pass_ratio", meters.golden[device], release=release)
+        add("dram_device_memory_bytes", meters.memory[device], release=release)
+
+    def _count(self, add: Callable[..., None], counts: Counts) -> None:
+        """The counters of one release."""
         requests = "dram_device_requests"
         add(requests, BEFORE + counts[CLOUD], "_total", outcome="ok", served_by="cloud")
         add(requests, BEFORE + counts[ERROR], "_total", outcome="error", served_by="device")
@@ -72,5 +84,3 @@ class Notebook:
         for edge, value in zip([*LATENCY_BUCKETS, "+Inf"], upto, strict=True):
             add(seconds, value, "_bucket", served_by="device", le=edge)
         add(seconds, upto[-1], "_count", served_by="device")
-        add("dram_device_golden_pass_ratio", meters.golden[device])
-        add("dram_device_memory_bytes", meters.memory[device])
