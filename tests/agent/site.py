@@ -2,13 +2,14 @@
 
 import hashlib
 import re
-import sys
 import threading
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, field
-from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from http.server import BaseHTTPRequestHandler
 from types import TracebackType
 from typing import Self
+
+from tests.http_server import HttpServer
 
 NOT_MODIFIED = 304
 Body = bytes | Callable[[], Iterator[bytes]]
@@ -32,15 +33,6 @@ class Seen:
     status: int
 
 
-class _Server(ThreadingHTTPServer):
-    daemon_threads = True
-
-    def handle_error(self, request: object, client_address: object) -> None:
-        """Devices hang up midway; said on stderr, it would stand in the output of whichever test runs then."""
-        if not isinstance(sys.exception(), ConnectionError):
-            super().handle_error(request, client_address)  # type: ignore[arg-type]
-
-
 class Site:
     """`with Site() as site:` serves `site.files` at `site.url`."""
 
@@ -52,7 +44,7 @@ class Site:
         self.break_after: dict[str, int] = {}
 
     def __enter__(self) -> Self:
-        self._server = _Server(("127.0.0.1", 0), _handler(self))
+        self._server = HttpServer(("127.0.0.1", 0), _handler(self))
         self._thread = threading.Thread(target=self._server.serve_forever, kwargs={"poll_interval": 0.02}, daemon=True)
         self._thread.start()
         return self

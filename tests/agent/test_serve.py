@@ -216,6 +216,7 @@ def test_a_process_that_hangs_is_ended_and_started_again(serving: LocalRuntime) 
     serving.monotonic = lambda: now
     pid = process(serving)
     os.kill(pid, signal.SIGSTOP)
+    until(lambda: Path(f"/proc/{pid}/stat").read_text().rpartition(") ")[2].startswith("T"), serving)
     serving.watch()
     assert serving.healthy_since() is None
     now += HANG_SECONDS

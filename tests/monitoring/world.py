@@ -3,7 +3,7 @@
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from datetime import UTC, datetime, timedelta
-from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from http.server import BaseHTTPRequestHandler
 from threading import Thread
 from typing import Any
 
@@ -25,6 +25,7 @@ from dram_operator.runtime.metrics import JobCollector, Metrics
 from dram_operator.runtime.rollouts.metrics import RolloutCollector, Transitions
 from dram_workers.results import Progress
 from tests.builders import a_rollout
+from tests.http_server import HttpServer
 from tests.operator.api.rollout_statuses import A_FULL_STATUS
 from tests.operator.runtime.objects import a_job
 
@@ -141,7 +142,7 @@ def served(targets: dict[str, Callable[[], CollectorRegistry]]) -> Iterator[str]
         def log_message(self, format: str, *args: object) -> None:  # noqa: A002
             return
 
-    with ThreadingHTTPServer(("127.0.0.1", 0), Handler) as server:
+    with HttpServer(("127.0.0.1", 0), Handler) as server:
         thread = Thread(target=server.serve_forever)
         thread.start()
         try:

@@ -4,7 +4,7 @@ import threading
 import time
 from collections.abc import Iterator
 from dataclasses import dataclass, field
-from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from http.server import BaseHTTPRequestHandler
 from types import TracebackType
 from typing import Self
 
@@ -17,6 +17,7 @@ from dram_agent.cohort import device_hash, is_member, release_for
 from dram_agent.document import ChannelDocument
 from dram_operator.adapters.releases.repository import ReleaseRepository
 from dram_operator.errors import OperatorError
+from tests.http_server import HttpServer
 
 POLL_SECONDS = 1.0
 REQUESTS_PER_SECOND = 40.0
@@ -99,7 +100,7 @@ class Fleet(Collector):
             def log_message(self, format: str, *args: object) -> None:  # noqa: A002 -- its name in the base class
                 return
 
-        self._server = ThreadingHTTPServer(("127.0.0.1", 0), Handler)
+        self._server = HttpServer(("127.0.0.1", 0), Handler)
         self._threads = [
             threading.Thread(target=self._server.serve_forever, name="fleet-metrics"),
             threading.Thread(target=self._live, name="fleet"),
