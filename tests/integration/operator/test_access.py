@@ -26,6 +26,7 @@ def site(plane: ControlPlane, s3_server: S3Server, tmp_path: Path) -> Iterator[S
         yield site
 
 
+@pytest.mark.long
 def test_the_audit_log_of_an_eventful_run_equals_the_roles(
     plane: ControlPlane, api: Api, namespace: str, site: Site, tmp_path: Path
 ) -> None:

@@ -140,6 +140,7 @@ def test_repeated_late_and_reordered_events_end_the_same(
     assert outcome(job) == undisturbed[0]
 
 
+@pytest.mark.long
 def test_a_lost_deletion_is_found_by_the_next_listing(plane: ControlPlane, api: Api, namespace: str) -> None:
     async def watch(operator: Operator) -> None:
         await app.watch(Deaf(operator))  # type: ignore[arg-type]

@@ -8,6 +8,8 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
+import pytest
+
 from tests.builders import a_job
 from tests.cluster.api import Api, wait_until
 from tests.cluster.controlplane import ControlPlane
@@ -16,6 +18,7 @@ from tests.integration.operator.kubelet import WORKS, Kubelet
 from tests.integration.operator.replica import Replica
 
 
+@pytest.mark.long
 def test_only_one_of_two_replicas_acts_and_the_other_takes_over(plane: ControlPlane, api: Api, namespace: str) -> None:
     lease = {"lease_name": f"pair-{namespace}"}
     first = Replica(plane.kubeconfig, (namespace,), settings=lease)

@@ -362,6 +362,7 @@ def test_a_namespace_without_room_says_so(tenant: Tenant, pods: ReleasePods) -> 
     tenant.until(rollout, is_released)
 
 
+@pytest.mark.long
 def test_the_operator_takes_a_job_s_variant_to_a_signed_release(tenant: Tenant, pods: ReleasePods) -> None:
     """The whole operator: a job runs to its end, and the rollout that waited for it has its release."""
     digest = tenant.publish("bot-v1")
