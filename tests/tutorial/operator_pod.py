@@ -3,25 +3,23 @@
 import base64
 import subprocess
 import sys
-import threading
 from dataclasses import dataclass, field
 from pathlib import Path
 from types import TracebackType
-from typing import Self
 
 import urllib3
 
 from tests.cluster.api import Api, Object
 from tests.cluster.controlplane import ControlPlane
 from tests.cluster.processes import free_ports
+from tests.cluster.rounds import Rounds
 from tests.tutorial.page import environment
 
 SELECTOR = "app.kubernetes.io/component=operator"
-POLL_SECONDS = 0.2
 
 
 @dataclass
-class OperatorPod:
+class OperatorPod(Rounds):
     """`with OperatorPod(plane, "dram-system", folder):` runs the first pod of the operator that appears."""
 
     plane: ControlPlane
@@ -40,29 +38,23 @@ class OperatorPod:
         file = self.folder / "operator.log"
         return file.read_text() if file.exists() else ""
 
-    def __enter__(self) -> Self:
-        self._stop = threading.Event()
-        self._thread = threading.Thread(target=self._run, name="operator-pod")
-        self._thread.start()
-        return self
-
     def __exit__(
         self, kind: type[BaseException] | None, error: BaseException | None, traceback: TracebackType | None
     ) -> None:
-        self._stop.set()
-        self._thread.join()
+        super().__exit__(kind, error, traceback)
         if self.process is not None:
             self.process.terminate()
             self.process.wait()
 
-    def _run(self) -> None:
-        while not self._stop.wait(POLL_SECONDS):
-            pods = self.api.list("Pod", self.namespace, labels=SELECTOR)
-            if pods and self.process is None:
-                self._start(pods[0])
-            elif pods and self._is_ready():
-                self._tell_ready(pods[0])
-                return
+    def look(self) -> bool:
+        """Start the pod once it is there, and tell once that it is ready."""
+        pods = self.api.list("Pod", self.namespace, labels=SELECTOR)
+        if pods and self.process is None:
+            self._start(pods[0])
+        elif pods and self._is_ready():
+            self._tell_ready(pods[0])
+            return True
+        return False
 
     def _start(self, pod: Object) -> None:
         container = pod["spec"]["containers"][0]

@@ -14,21 +14,14 @@ from dram_workers.store.objects import ObjectStore
 @contextmanager
 def opened(storage: Storage) -> Iterator[ObjectStore]:
     """The store; errors within the block are Failures that name it. Credentials are those that the AWS SDK finds."""
-    from dram_workers.stages import StoreSettings
+    from dram_operator.core.configs import store_settings
     from dram_workers.store.open import open_store
 
     with tempfile.NamedTemporaryFile("w", suffix=".crt") as authority:
         authority.write(storage.ca_bundle or "")
         authority.flush()
-        settings = StoreSettings(
-            uri=storage.uri,
-            endpoint=storage.endpoint,
-            region=storage.region,
-            path_style=storage.path_style,
-            ca_file=authority.name if storage.ca_bundle else None,
-        )
         try:
-            yield open_store(settings)
+            yield open_store(store_settings(storage, authority.name))
         except StageError as error:
             raise Failure(f"{storage.uri} cannot be used: {error}") from error
 

@@ -140,7 +140,7 @@ def _execution(
     storage = storage_of(job, installation)
     assert storage is not None, "decide refuses a job without storage"
     execution: dict[str, Any] = {
-        "store": _store(storage, installation),
+        "store": store_settings(storage, STORAGE_CA_FILE if installation.on_cluster else None),
         "mounts": {f"pvc://{claim}": f"/mnt/pvc/{claim}" for claim in pvc_claims(job)} | installation.mounts,
         "scratch": installation.scratch,
         "cache": installation.cache,
@@ -161,11 +161,12 @@ def _execution(
     return execution
 
 
-def _store(storage: Storage, installation: Installation) -> StoreSettings:
+def store_settings(storage: Storage, ca_file: str | None) -> StoreSettings:
+    """How a process reaches a storage; `ca_file` is where it finds the authority, if `storage` has one of its own."""
     return StoreSettings(
         uri=storage.uri,
         endpoint=storage.endpoint,
         region=storage.region,
         path_style=storage.path_style,
-        ca_file=STORAGE_CA_FILE if storage.ca_bundle and installation.on_cluster else None,
+        ca_file=ca_file if storage.ca_bundle else None,
     )

@@ -17,14 +17,13 @@ from dram_operator.api.distillation_job import DistillationJob
 from dram_operator.api.pods import Resources
 from dram_operator.api.spec import Storage
 from dram_operator.api.status import Condition, DistillationJobStatus, Reason
-from dram_operator.core.configs import storage_of
+from dram_operator.core.configs import storage_of, store_settings
 from dram_operator.core.distillation import decide
 from dram_operator.core.installation import Installation
 from dram_operator.core.observed import Attempt, Decision, Observed, ProgressView
 from dram_operator.local.processes import Processes, machine_bytes, utc_now
 from dram_operator.local.workdir import Workdir
 from dram_operator.show.jobs import summary_of
-from dram_workers.stages import StoreSettings
 from dram_workers.store.open import open_store
 
 LOOK_SECONDS = 0.5
@@ -152,13 +151,7 @@ class _Run:
         uri, storage = self._job.status.report_uri, storage_of(self._job, self._installation)
         if uri is None or storage is None:
             return
-        settings = StoreSettings(
-            uri=storage.uri,
-            endpoint=storage.endpoint,
-            region=storage.region,
-            path_style=storage.path_style,
-            ca_file=str(self._ca_file) if self._ca_file else None,
-        )
+        settings = store_settings(storage, str(self._ca_file))
         body = open_store(settings, self._installation.mounts).get_bytes(uri.removeprefix(storage.uri).strip("/"))
         if body is not None:
             self._workdir.replace(self._workdir.report_file, body)

@@ -1,11 +1,8 @@
 """The kubelet's part of a cluster without nodes: pods end as the test says, with a worker's termination message."""
 
-import threading
 from collections.abc import Callable
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
-from types import TracebackType
-from typing import Self
 
 from dram_operator.core.jobs import JOB_LABEL
 from dram_operator.core.observed import Attempt
@@ -13,9 +10,9 @@ from dram_operator.core.worker_pod import CONFIG_ANNOTATION, CONTAINER, STAGE_LA
 from dram_workers.results import StageMessage
 from dram_workers.stages import STAGE_CONFIG
 from tests.cluster.api import Api, ApiError, Object
+from tests.cluster.rounds import Rounds
 from tests.operator.core.world import result_of
 
-POLL_SECONDS = 0.05
 AT_WORK = "status.phase!=Succeeded,status.phase!=Failed"
 
 
@@ -46,34 +43,23 @@ WORKS = Ending(message="worked")
 
 
 @dataclass
-class Kubelet:
+class Kubelet(Rounds):
     """`with Kubelet(api):` ends every pod of ours; `script` says how, for the stages that should not simply work."""
 
     api: Api
     script: Script = lambda _stage, _attempt: WORKS
     started: list[str] = field(default_factory=list)
     """Pods in the order in which they ran."""
+    _done: dict[str, str] = field(default_factory=dict)
 
-    def __enter__(self) -> Self:
-        self._stop = threading.Event()
-        self._done: dict[str, str] = {}
-        self._thread = threading.Thread(target=self._run, name="kubelet")
-        self._thread.start()
-        return self
-
-    def __exit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, traceback: TracebackType | None
-    ) -> None:
-        self._stop.set()
-        self._thread.join()
-
-    def _run(self) -> None:
-        while not self._stop.wait(POLL_SECONDS):
-            for pod in self.api.list("Pod", labels=JOB_LABEL, fields=AT_WORK):
-                metadata = pod["metadata"]
-                # Another test's pod may only look like one of ours: it has the labels, and no Job that made it.
-                if "deletionTimestamp" not in metadata and "ownerReferences" in metadata:
-                    self._play(pod)
+    def look(self) -> bool:
+        """Let every pod go on."""
+        for pod in self.api.list("Pod", labels=JOB_LABEL, fields=AT_WORK):
+            metadata = pod["metadata"]
+            # Another test's pod may only look like one of ours: it has the labels, and no Job that made it.
+            if "deletionTimestamp" not in metadata and "ownerReferences" in metadata:
+                self._play(pod)
+        return False
 
     def _play(self, pod: Object) -> None:
         uid, labels = pod["metadata"]["uid"], pod["metadata"]["labels"]

@@ -4,21 +4,19 @@ import base64
 import os
 import subprocess
 import sys
-import threading
 from dataclasses import dataclass, field
 from pathlib import Path
-from types import TracebackType
-from typing import Self
 
 from dram_operator.core.rollout.release import ROLLOUT_LABEL
 from dram_operator.core.worker_pod import CONFIG_ANNOTATION
 from dram_workers.release.contract import ReleaseConfig
 from tests.cluster.api import Api, ApiError, Object
-from tests.integration.operator.kubelet import AT_WORK, POLL_SECONDS, Ending, ended
+from tests.cluster.rounds import Rounds
+from tests.integration.operator.kubelet import AT_WORK, Ending, ended
 
 
 @dataclass
-class ReleasePods:
+class ReleasePods(Rounds):
     """`with ReleasePods(api, folder):` runs the release pods of one namespace, one after the other."""
 
     api: Api
@@ -29,23 +27,12 @@ class ReleasePods:
     ran: list[str] = field(default_factory=list)
     """Pods in the order in which they ran."""
 
-    def __enter__(self) -> Self:
-        self._stop = threading.Event()
-        self._thread = threading.Thread(target=self._run, name="release-pods")
-        self._thread.start()
-        return self
-
-    def __exit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, traceback: TracebackType | None
-    ) -> None:
-        self._stop.set()
-        self._thread.join()
-
-    def _run(self) -> None:
-        while not self._stop.wait(POLL_SECONDS):
-            for pod in self.api.list("Pod", self.namespace, labels=ROLLOUT_LABEL, fields=AT_WORK):
-                if not self.held and "deletionTimestamp" not in pod["metadata"]:
-                    self._play(pod)
+    def look(self) -> bool:
+        """Run the pods that are there."""
+        for pod in self.api.list("Pod", self.namespace, labels=ROLLOUT_LABEL, fields=AT_WORK):
+            if not self.held and "deletionTimestamp" not in pod["metadata"]:
+                self._play(pod)
+        return False
 
     def _play(self, pod: Object) -> None:
         metadata = pod["metadata"]

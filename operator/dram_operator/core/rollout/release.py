@@ -39,7 +39,6 @@ from dram_operator.core.worker_pod import (
 )
 from dram_workers.errors import WorkerReason
 from dram_workers.release.contract import RELEASE, ArtifactFile, ReleaseConfig, Upload
-from dram_workers.stages import StoreSettings
 
 ROLLOUT_LABEL = f"{GROUP}/rollout"
 ARTIFACT_LABEL = f"{GROUP}/artifact"
@@ -187,13 +186,7 @@ def _annotations(errand: Errand, installation: Installation) -> dict[str, str]:
     storage = errand.resolved.storage
     assert storage is not None, "nothing is started for an artifact that cannot be fetched"
     config = ReleaseConfig(
-        store=StoreSettings(
-            uri=storage.uri,
-            endpoint=storage.endpoint,
-            region=storage.region,
-            path_style=storage.path_style,
-            ca_file=configs.STORAGE_CA_FILE if storage.ca_bundle else None,
-        ),
+        store=configs.store_settings(storage, configs.STORAGE_CA_FILE),
         digest=errand.resolved.status.digest,
         uploads=errand.uploads,
         fields=dict(errand.resolved.fields),
