@@ -33,6 +33,7 @@ GROUPS = [a_group(count=12)] + [a_group(name=one["fault"].lower(), count=4, faul
 class Both:
     """What the simulation showed `decide`, and what the operator would have."""
 
+    simulation: Simulation
     simulated: Observed
     real: View
     at: datetime
@@ -50,7 +51,7 @@ def both() -> Both:
     simulated = simulation.observe()
     at = simulation._moment()
     with PrometheusServer(notebook.text()) as server:
-        return Both(simulated, asyncio.run(looked(server.url, simulated, at)), at)
+        return Both(simulation, simulated, asyncio.run(looked(server.url, simulated, at)), at)
 
 
 async def looked(url: str, observed: Observed, at: datetime) -> View:
@@ -103,6 +104,16 @@ def test_every_metric_was_measured_alike(both: Both) -> None:
         if simulated.name != "compared":
             _alike(real[simulated.name].answer, simulated.answer)
             assert real[simulated.name].at == simulated.at
+
+
+def test_a_figure_does_not_reach_back_before_its_attempt(both: Both) -> None:
+    def latency(began: float) -> float:
+        looks = both.simulation.prometheus.measure(UNTIL, both.simulation.status.attempt, began)
+        (answer,) = (one.answer for one in looks if one.name == "latency")
+        return answer.samples[0].value
+
+    assert latency(0.0) > 0
+    assert isnan(latency(UNTIL))
 
 
 def _alike(real: Answer, simulated: Answer) -> None:
