@@ -5,7 +5,6 @@ import json
 from collections.abc import Callable, Iterator
 from contextlib import ExitStack
 from dataclasses import dataclass
-from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -18,6 +17,7 @@ from tests.cluster.api import Api, Object, wait_until
 from tests.cluster.controlplane import ControlPlane
 from tests.cluster.s3 import S3Server
 from tests.integration.operator.conftest import NewNamespace
+from tests.integration.operator.courses import NAME, SLOW, begin, is_settled, outcome, start, wait_settled
 from tests.integration.operator.fleet import Fault, FleetChannel
 from tests.integration.operator.replica import Faults, RecordingKubernetes, Replica
 from tests.integration.operator.rollouts import (
@@ -25,66 +25,21 @@ from tests.integration.operator.rollouts import (
     Site,
     a_site,
     a_twin,
-    condition,
-    is_completed,
     signed_artifacts,
-    step,
 )
 
 pytestmark = pytest.mark.long
 
 AT_ONCE = 8
 """Replicas that crash side by side, each over a namespace of its own: most of their time is waiting."""
-NAME = "bot"
 LEASE_SECONDS = 120.0
 """So many operators on one machine may keep each other waiting; that they lose their leases is another story."""
-LATENCY = {"name": "latency", "preset": "LatencyP95", "max": "300m"}
 
 
 @pytest.fixture(scope="module")
 def site(plane: ControlPlane, s3_server: S3Server, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Site]:
     with a_site(plane, s3_server, tmp_path_factory.mktemp("site")) as site:
         yield site
-
-
-def begin(site: Site, namespace: str, fault: Fault | None = None) -> FleetChannel:
-    """A channel; its rollout is made by `start`."""
-    return site.channel(namespace, NAME, **({f"r{site.new}": fault} if fault else {}))
-
-
-def start(site: Site, namespace: str) -> None:
-    rollout = site.rollout(namespace, NAME, step("50%", 0), step("100%", 0)).with_metric(**LATENCY)
-    site.api.create(rollout.manifest())
-
-
-def is_settled(obj: Object) -> bool:
-    """Completed, or rolled back and kept away."""
-    return is_completed(obj) or condition(obj, "Stalled") == "True Quarantined"
-
-
-def outcome(site: Site, channel: FleetChannel, namespace: str) -> Object:
-    """What must not depend on when the operator died."""
-    status = site.get(namespace, NAME)["status"]
-    return {
-        "conditions": {one["type"]: (one["status"], one["reason"]) for one in status["conditions"]},
-        "stable": status["stable"]["release"]["digest"],
-        "attempt": status["attempt"],
-        "history": [(one["attempt"], one["digest"], one["outcome"], one["reason"]) for one in status["history"]],
-        "quarantined": [one["digest"] for one in status.get("quarantined", ())],
-        "moves": sorted(device.moves for device in channel.devices),
-        "offered": offered(channel),
-    }
-
-
-def is_told(channel: FleetChannel) -> bool:
-    """Whether the devices saw that nothing is on its way any more."""
-    return channel.document is not None and channel.document.candidate is None
-
-
-def offered(channel: FleetChannel) -> list[tuple[str, int]]:
-    """What was signed, in the order in which it was seen: the candidate and the number of devices that are meant."""
-    told = [(one.candidate.digest if one.candidate else "", len(one.cohorts)) for one in channel.documents]
-    return [one for index, one in enumerate(told) if index == 0 or told[index - 1] != one]
 
 
 Ended = tuple[Object, int, int]
@@ -97,8 +52,7 @@ def run(site: Site, namespace: str, fault: Fault | None) -> Ended:
     replica.make_artifacts = commits.make
     with replica:
         start(site, namespace)
-        site.wait(namespace, NAME, "to settle", is_settled)
-        wait_until(partial(is_told, channel), "the last document")
+        wait_settled(site, namespace, channel)
     return outcome(site, channel, namespace), len(replica.writes), commits.count
 
 
@@ -127,7 +81,7 @@ class Commits:
 @pytest.fixture(scope="module", params=["good", "slow"])
 def story(request: pytest.FixtureRequest, site: Site, new_namespace: NewNamespace) -> tuple[Fault | None, Ended]:
     """A rollout that completes and one that is rolled back, undisturbed."""
-    fault = None if request.param == "good" else Fault(seconds=0.9)
+    fault = None if request.param == "good" else SLOW
     return fault, run(site, new_namespace(), fault)
 
 
@@ -168,8 +122,7 @@ def test_a_crash_after_any_write_ends_the_same(
             for crash in crashes:
                 stack.enter_context(crash.site.replica(crash.namespace, lease_seconds=LEASE_SECONDS))
             for crash in crashes:
-                crash.site.wait(crash.namespace, NAME, "to settle", is_settled)
-                wait_until(partial(is_told, crash.channel), "the last document")
+                wait_settled(crash.site, crash.namespace, crash.channel)
         for crash in crashes:
             found = renamed(outcome(crash.site, crash.channel, crash.namespace), crash.site)
             assert found == renamed(want, site), f"crash after {crash.kind} {crash.after}"
@@ -232,8 +185,7 @@ def test_a_conflict_on_every_write_ends_the_same(
     channel = begin(site, namespace, fault)
     with site.replica(namespace, faults=Faults(before=touch)) as replica:
         start(site, namespace)
-        site.wait(namespace, NAME, "to settle", is_settled)
-        wait_until(partial(is_told, channel), "the last document")
+        wait_settled(site, namespace, channel)
     assert outcome(site, channel, namespace) == want
     accepted = [write for write in replica.writes if "/edgerollouts/" in write.path]
     assert len(met) >= 2 * len(accepted) - 1, "not every write met a conflict"
@@ -256,6 +208,5 @@ def test_an_answer_lost_on_every_write_ends_the_same(
     channel = begin(site, namespace, fault)
     with site.replica(namespace, faults=Faults(before=lose)):
         start(site, namespace)
-        site.wait(namespace, NAME, "to settle", is_settled)
-        wait_until(partial(is_told, channel), "the last document")
+        wait_settled(site, namespace, channel)
     assert outcome(site, channel, namespace) == want
