@@ -74,3 +74,12 @@ app.kubernetes.io/instance: {{ .root.Release.Name }}
 {{ include "dram.partSelector" . }}
 {{ include "dram.version" .root }}
 {{- end }}
+
+{{- /* Where `helm test` runs: in the release's namespace, or in the first that is served. */ -}}
+{{- define "dram.selftestNamespace" -}}
+{{- if or (not .Values.namespaces) (has .Release.Namespace .Values.namespaces) -}}
+{{ .Release.Namespace }}
+{{- else -}}
+{{ first .Values.namespaces }}
+{{- end }}
+{{- end }}

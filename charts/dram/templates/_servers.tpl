@@ -45,3 +45,12 @@ http://{{ include "dram.tryout" . }}-s3.{{ .Release.Namespace }}.svc:8333
 {{- end }}
 {{- dict "servers" $servers | toJson }}
 {{- end }}
+
+{{- /* Where the gateway sends series; empty is nowhere. */ -}}
+{{- define "dram.gatewayBackend" -}}
+{{- if .Values.gateway.backend.url }}
+{{- .Values.gateway.backend.url }}
+{{- else if .Values.tryout.enabled -}}
+http://{{ include "dram.tryout" . }}-prometheus.{{ .Release.Namespace }}.svc:9090/api/v1/otlp/v1/metrics
+{{- end }}
+{{- end }}

@@ -52,6 +52,7 @@ MATRIX: dict[str, tuple[str, ...]] = {
     "tried out beside a repository": ("tryout.enabled=true", "tryout.namespaces={served}", *RELEASES),
     "devices": (*RELEASES, *DEVICES, *GATEWAY, "agent.nodeSelector.ring=early", "agent.tolerations[0].operator=Exists"),
     "devices for trying out": ("tryout.enabled=true", "tryout.namespaces={served}", *DEVICES, *GATEWAY[:2]),
+    "guarded devices": (*RELEASES, *DEVICES, *GATEWAY, "networkPolicy.enabled=true", "networkPolicy.workerPorts={443}"),
     "dashboards": ("monitoring.dashboards.enabled=true",),
 }
 
@@ -147,31 +148,6 @@ def test_a_digest_pins_an_image() -> None:
     digest = "sha256:" + "ab" * 32
     pod = operator_pod(render(f"image.digest={digest}", "image.tag=latest"))
     assert pod["spec"]["containers"][0]["image"] == f"dram/operator@{digest}"
-
-
-def ports(policy: dict[str, object], direction: str) -> list[object]:
-    rules = policy["spec"][direction]  # type: ignore[index]
-    return [port["port"] for rule in rules for port in rule["ports"]]
-
-
-def test_the_network_policy_lets_through_what_the_operator_needs() -> None:
-    values = (*RELEASES, "releases.endpoint=http://s3.example.com:9000")
-    (policy,) = of_kind(render("networkPolicy.enabled=true", *values), "NetworkPolicy")
-    assert policy["spec"]["policyTypes"] == ["Ingress", "Egress"]
-    assert ports(policy, "ingress") == ["progress", "metrics"]
-    assert sorted(map(str, ports(policy, "egress"))) == ["443", "53", "53", "6443", "9000", "progress"]
-    (deployment,) = of_kind(render(), "Deployment")
-    assert policy["spec"]["podSelector"] == deployment["spec"]["selector"]
-
-
-@pytest.mark.parametrize(
-    ("url", "port"),
-    [("http://p:9090/x", 9090), ("https://p", 443), ("http://p/api:1/", 80), ("http://[::1]:81", 81)],
-)
-def test_the_ports_of_metrics_servers_are_those_of_their_addresses(url: str, port: int) -> None:
-    values = ("networkPolicy.enabled=true", "prometheus[0].name=a", f"prometheus[0].url={url}")
-    (policy,) = of_kind(render(*values), "NetworkPolicy")
-    assert set(ports(policy, "egress")) - {53, "progress", 6443} == {443, port}
 
 
 def test_the_certificate_may_be_somebody_elses() -> None:
