@@ -61,12 +61,15 @@ check: $(VENV)/.dev ## format, lint, types, import layers, generated files
 	@diff -r build/crds crds || { echo "crds/ is not what the models say: run make crds" >&2; exit 1; }
 	@rm -rf build/dashboards && $(BIN)/python -m charts.monitoring.dashboards build/dashboards
 	@diff -r build/dashboards charts/dram/files/dashboards || { echo "the chart's dashboards are old: run make dashboards" >&2; exit 1; }
+	@$(BIN)/python -m charts.monitoring.recording build/recording-rules.yaml
+	@diff build/recording-rules.yaml charts/dram/files/recording-rules.yaml || { echo "the recording rules are old: run make dashboards" >&2; exit 1; }
 
 crds: $(VENV)/.dev ## generate crds/ from the models
 	@$(BIN)/python -m dram_operator.api.crd crds
 
-dashboards: $(VENV)/.dev ## generate the chart's Grafana dashboards from charts/monitoring/
+dashboards: $(VENV)/.dev ## generate the chart's Grafana dashboards and recording rules from the code
 	@$(BIN)/python -m charts.monitoring.dashboards charts/dram/files/dashboards
+	@$(BIN)/python -m charts.monitoring.recording charts/dram/files/recording-rules.yaml
 
 docs: $(VENV)/.dev ## generate docs/reference/ from the code, and build the site: build/docs/site/index.html
 	@$(BIN)/python -m dram_operator.api.reference docs/reference

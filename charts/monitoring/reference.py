@@ -14,6 +14,7 @@ from dram_agent.gateway.refusal import Reason
 from dram_agent.gateway.stamp import Dropped
 from dram_agent.standing import Arm, Phase
 from dram_agent.telemetry import FallbackCause, Outcome, ServedBy
+from dram_operator.core.rollout.recording import recordings
 from dram_operator.runtime.metrics import LOSS_TERMS, SHOWN
 from dram_operator.runtime.rollouts.metrics import DEVICE_STATES, STATES, VERDICTS
 
@@ -50,6 +51,9 @@ def _metrics() -> Iterator[str]:
     yield "Scraped from the agent, or pushed by OTLP. `channel` is `namespace/name` of the EdgeRollout; `device` is there only where the owner allows it; `release` is a digest, or `none`. `dram_device_info` has the owner's labels too, as `label_<name>`."
     yield from ("", *_table(device_metrics()))
     yield from ("## Gateway", "", "On its own port for metrics, under `/metrics`.", "", *_table(gateway_metrics()))
+    yield from ("## Recorded", "")
+    yield "By the [recording rules](../how-to/large-fleets.md) in `charts/dram/files/recording-rules.yaml`, for fleets of more than 10,000 devices. Those of the level `device` stay where they are made."
+    yield from ("", "| Series | Labels set | Meaning |", "| --- | --- | --- |", *_recorded(), "")
     yield from ("## Values of labels", "", "| Metric | Label | Values |", "| --- | --- | --- |")
     for (metric, label), values in sorted(VALUES.items()):
         yield f"| `{metric}` | `{label}` | {', '.join(f'`{value}`' for value in values)} |"
@@ -61,6 +65,18 @@ def _table(metrics: list[Exported]) -> Iterator[str]:
     for each in metrics:
         yield f"| `{each.name}` | {each.kind} | {', '.join(f'`{label}`' for label in each.labels)} | {each.meaning} |"
     yield ""
+
+
+def _recorded() -> Iterator[str]:
+    """A row for each series, its spans together."""
+    rows: dict[tuple[str, str, str], list[str]] = {}
+    for each in recordings():
+        row = rows.setdefault((each.record, each.labels.get("state", ""), each.meaning), [])
+        row += [each.labels["within"]] if "within" in each.labels else []
+    for (name, state, meaning), spans in rows.items():
+        labels = [f'`state="{state}"`'] if state else []
+        labels += [f"`within` {', '.join(spans)}"] if spans else []
+        yield f"| `{name}` | {'; '.join(labels)} | {meaning} |"
 
 
 def _alerts() -> Iterator[str]:

@@ -20,7 +20,7 @@ BCRYPT = "$2b$12$hNf2lSsxfm0.i4a.1kVpSOVyBCfIB51VRjgBUyv6kdnyTlgWj81Ay"
 class PrometheusServer:
     """`with PrometheusServer(openmetrics) as server:` serves `server.url`; with `guarded` over TLS and basic authentication.
 
-    `config` is Prometheus' own, for one that scrapes.
+    `config` is Prometheus' own, for one that scrapes; one that `receives` takes what is written to it (remote write).
     """
 
     def __init__(
@@ -30,11 +30,13 @@ class PrometheusServer:
         guarded: bool = False,
         config: dict[str, Any] | None = None,
         address: str = "127.0.0.1",
+        receives: bool = False,
     ) -> None:
         self._history = history
         self._guarded = guarded
         self._config = config or {}
         self._address = address
+        self._receives = receives
         self._port = free_ports(1, address)[0]
 
     def __enter__(self) -> Self:
@@ -66,9 +68,15 @@ class PrometheusServer:
     def start(self) -> None:
         """Start the server, again after an outage."""
         guard = ["--web.config.file=web.json"] if self._guarded else []
+        receiver = ["--web.enable-remote-write-receiver"] if self._receives else []
         command = [
             *(str(binary("prometheus")), "--config.file=prometheus.json", "--storage.tsdb.path=data"),
-            *(f"--web.listen-address={self._address}:{self._port}", "--storage.tsdb.retention.time=100y", *guard),
+            *(
+                f"--web.listen-address={self._address}:{self._port}",
+                "--storage.tsdb.retention.time=100y",
+                *guard,
+                *receiver,
+            ),
         ]
         self.processes.start("prometheus", command)
         self.processes.wait_ready("prometheus", self._is_ready)

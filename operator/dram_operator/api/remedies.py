@@ -94,7 +94,7 @@ ROLLOUT: dict[StrEnum, str] = {
     R.SIGNED: NOTHING,
     R.REPOSITORY_UNAVAILABLE: "Check the bucket, its credentials and its certificate: `dram doctor` in the operator's pod.",
     R.INVENTORY_UNAVAILABLE: "Check the metrics server, or the file of `spec.inventory.uri`.",
-    R.FLEET_TOO_LARGE: "Raise `largestAnswerBytes` of the metrics server in the installation's values, or split the fleet into channels.",
+    R.FLEET_TOO_LARGE: "Load Dram's recording rules into the Prometheus that scrapes the devices, so that they are counted (docs/how-to/large-fleets.md); or raise `largestAnswerBytes` of the metrics server in the installation's values.",
     R.NO_DEVICES: "Check that devices report `dram_device_info` with this channel, and the selector's labels.",
     R.PROGRESSING: "Wait; `kubectl dram rollout devices` says which device is how far.",
     R.BAKING: NOTHING,

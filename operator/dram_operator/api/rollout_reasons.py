@@ -50,7 +50,7 @@ class RolloutReason(StrEnum):
     INVENTORY_UNAVAILABLE = "InventoryUnavailable"
     """The list of devices cannot be read."""
     FLEET_TOO_LARGE = "FleetTooLarge"
-    """The metrics server's list of devices is longer than the installation reads: devices are judged one by one."""
+    """The metrics server's list of devices is longer than the installation reads, and nothing counts them."""
     NO_DEVICES = "NoDevices"
     """The inventory holds no device for this step."""
     PROGRESSING = "Progressing"

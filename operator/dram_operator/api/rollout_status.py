@@ -175,7 +175,7 @@ class StepStatus(Model):
     cutoff: HashHex | None = None
     """Highest hash of its own cohort."""
     approximate: bool = False
-    """Whether the cut-off is a share of all hashes, because there are too many devices to count them exactly."""
+    """Whether the cut-off is a share of all hashes, because there are too many devices to list them or to count them exactly."""
     treated: Total = 0
     """Devices of its stratum that were meant to run the candidate when it started; a comparison keeps to these numbers."""
     control: Total = 0

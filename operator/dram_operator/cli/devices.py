@@ -69,7 +69,8 @@ def _plain(row: DeviceRow) -> dict[str, Any]:
 async def _look(rollout: EdgeRollout, url: str, ca_file: Path | None, token_file: Path | None) -> list[DeviceRow]:
     """Ask what the operator asks, once."""
     from dram_operator.adapters.prometheus import Endpoint, EndpointInvalid, Prometheus
-    from dram_operator.runtime.rollouts.sight import ask_devices, subject_of
+    from dram_operator.runtime.rollouts.asking import ask_devices
+    from dram_operator.runtime.rollouts.sight import subject_of
 
     try:
         server = Prometheus(Endpoint("--prometheus", url, ca_file=ca_file, token_file=token_file))

@@ -49,6 +49,13 @@ def test_the_rule_object_holds_the_rules_file_and_promtool_takes_it(tmp_path: Pa
     subprocess.run([str(binary("promtool")), "check", "rules", str(tmp_path / "rules.yaml")], check=True)
 
 
+def test_recording_rules_are_installed_where_asked_for() -> None:
+    asked = ("monitoring.recordingRules.enabled=true", "monitoring.recordingRules.labels.release=prom")
+    rule = one(render(*asked), "PrometheusRule")
+    assert rule["spec"] == yaml.safe_load((FILE.parent / "recording-rules.yaml").read_text())
+    assert rule["metadata"]["labels"]["release"] == "prom"
+
+
 def test_alerts_can_be_left_out_and_lead_to_their_pages() -> None:
     left_out = {"DramDevicesSilent", "DramGatewayBackendFails", "DramGatewayRevocationsStale"}
     names = ",".join(sorted(left_out))

@@ -196,5 +196,5 @@ def test_a_fleet_too_large_to_be_listed_says_what_to_do(site: Site, api: Api, na
         api.create(site.rollout(namespace, "crowd").manifest())
         obj = site.wait(namespace, "crowd", "to say so", lambda o: condition(o, "Stalled") == "True FleetTooLarge")
     assert condition(obj, "Ready") == "False FleetTooLarge"
-    assert "raise its largestAnswerBytes, or split the fleet" in message(obj, "Ready")
+    assert "load Dram's recording rules where devices are scraped" in message(obj, "Ready")
     assert "candidate" not in obj["status"]

@@ -61,13 +61,18 @@ def share_of(percent: str) -> Fraction:
     return Fraction(percent.removesuffix("%")) / 100
 
 
+def is_approximate(fleet: Fleet) -> bool:
+    """Whether cut-offs are shares of all hashes: there are too many devices to count them exactly, or nobody has listed them."""
+    return bool(fleet.groups) or fleet.known > EXACT_DEVICES
+
+
 def hold_back(percent: str, fleet: Fleet) -> Control | None:
     """The control of an attempt: the last ones of the queue, rounded up, but never the only device."""
     share = share_of(percent)
     known = fleet.known
     if not share:
         return None
-    if known > EXACT_DEVICES:
+    if is_approximate(fleet):
         return Control(cutoff=hash_hex(HASHES - ceil(share * HASHES)))
     held = min(ceil(share * known), known - 1)
     return Control(cutoff=hash_hex(fleet.hashes[known - held])) if held > 0 else None
@@ -83,9 +88,9 @@ def widen(reach: Reach, cohort: StepCohort, fleet: Fleet, salt: str) -> Widened:
     if cohort.percent is None:
         return Widened(before, None, approximate=False)
     labels = dict(cohort.selector.match_labels) if cohort.selector else {}
-    share, approximate = share_of(cohort.percent), fleet.known > EXACT_DEVICES
+    share, approximate = share_of(cohort.percent), is_approximate(fleet)
     if share == ALL:
-        cutoff, approximate = HASHES - 1, False
+        cutoff, approximate = HASHES - 1, bool(fleet.groups)
     elif approximate:
         cutoff = ceil(share * HASHES) - 1
     elif (counted := _counted(share, _not_held_back(fleet.matching(labels), before), fleet, before)) is not None:
@@ -131,7 +136,21 @@ def sizes(reach: Reach, fleet: Fleet, selector: dict[str, str]) -> Sizes:
         treated += share * group.count
         if selector.items() <= group.labels.items():
             control += (1 - share) * group.count
+    if fleet.groups:
+        # Nobody knows which devices are named: each is taken for one that the share has not reached.
+        treated = min(treated + (1 - _share_meant(reach, {})) * len(reach.named), Fraction(fleet.known))
+        control = min(control, fleet.known - treated)
     return Sizes(round(treated), round(control))
+
+
+def offline(reach: Reach, fleet: Fleet, silent: int) -> int:
+    """How many treated devices of a fleet that is only counted are offline: as large a part as of all others.
+
+    Those that went silent with the candidate have failed: all of them are treated, and none of them is among the others.
+    """
+    everybody = sum(group.offline for group in fleet.groups)
+    meant = sum((_share_meant(reach, group.labels) * group.offline for group in fleet.groups), Fraction())
+    return round(meant * max(0, everybody - silent) / everybody) if everybody else 0
 
 
 def _share_meant(reach: Reach, labels: Mapping[str, str]) -> Fraction:

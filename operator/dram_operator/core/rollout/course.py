@@ -6,7 +6,7 @@ from datetime import datetime, timedelta
 from dram_operator.api.rollout_reasons import RolloutReason
 from dram_operator.api.rollout_spec import EdgeRolloutSpec, Step
 from dram_operator.api.rollout_status import DeviceCounts, EdgeRolloutStatus, Reach, ReleaseStatus, StepStatus
-from dram_operator.core.rollout.cohort import Arms, Sizes, arms, salt_of, sizes
+from dram_operator.core.rollout.cohort import Arms, Sizes, arms, offline, salt_of, sizes
 from dram_operator.core.rollout.document import Delivery
 from dram_operator.core.rollout.evidence import (
     FRESH_INTERVALS,
@@ -151,14 +151,14 @@ class Course:
     def _counted(self, totals: Totals) -> DeviceCounts:
         """The same of devices that were counted before they were stored."""
         treated, policy = self.sizes().treated, self.expectation().offline_policy
-        gone = min(totals.offline, treated)
+        gone = min(offline(self.status.reach, self.fleet(), totals.silent), treated)
         return DeviceCounts(
             known=self.inventory.known,
             expected=treated - gone if policy is OfflinePolicy.EXCLUDE else treated,
             reporting=totals.reporting,
             healthy=totals.healthy,
-            failed=totals.failed + (gone if policy is OfflinePolicy.COUNT_AS_FAILED else 0),
-            offline=totals.offline,
+            failed=totals.gave_up + totals.silent + (gone if policy is OfflinePolicy.COUNT_AS_FAILED else 0),
+            offline=gone,
         )
 
     def expectation(self) -> Expectation:

@@ -39,6 +39,8 @@ class Group:
 
     count: int
     labels: Mapping[str, str] = field(default_factory=dict)
+    offline: int = 0
+    """Of these, silent for longer than the strategy's offline.afterSeconds."""
 
 
 class _Line(Model):

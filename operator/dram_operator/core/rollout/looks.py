@@ -17,6 +17,8 @@ from dram_operator.core.rollout.presets import (
     own_queries,
     preset_queries,
 )
+from dram_operator.core.rollout.recorded import own_recorded_queries, recorded_queries
+from dram_operator.core.rollout.recording import RATE_SECONDS
 from dram_operator.core.times import parse_time
 
 
@@ -51,6 +53,28 @@ def metric_looks(rollout: EdgeRollout, at: datetime, known: Mapping[str, Contain
     if rollout.status.step is None or rollout.status.candidate is None:
         return ()
     return tuple(_look(rollout, metric, at, known.get(metric.name, ())) for metric in metrics_of(rollout.spec.analysis))
+
+
+def counted_looks(rollout: EdgeRollout, at: datetime) -> tuple[MetricLook, ...]:
+    """The same for devices that are only counted: figures for limits from what was recorded, and no device's own."""
+    if rollout.status.step is None or rollout.status.candidate is None:
+        return ()
+    return tuple(_counted_look(rollout, metric, at) for metric in metrics_of(rollout.spec.analysis))
+
+
+def _counted_look(rollout: EdgeRollout, metric: Metric, at: datetime) -> MetricLook:
+    if metric.max is None and metric.min is None:
+        return MetricLook(metric.name, "not asked: devices are only counted")
+    try:
+        if metric.preset is not None:
+            window = _window_of_attempt(rollout, at, reaches_back=RATE_SECONDS)
+            figure = recorded_queries(metric.preset, _context(rollout, window, at))
+        else:
+            assert metric.query is not None
+            figure = own_recorded_queries(metric.query, _context(rollout, _window_of_attempt(rollout, at), at))
+    except QueryInvalid as error:
+        return MetricLook(metric.name, f"not asked: {error}", is_askable=False)
+    return MetricLook(metric.name, figure.value, figure)
 
 
 def _look(rollout: EdgeRollout, metric: Metric, at: datetime, known: Container[int]) -> MetricLook:
@@ -109,10 +133,13 @@ def _context(rollout: EdgeRollout, window: int, at: datetime, arm: Arm = Arm.TRE
     )
 
 
-def _window_of_attempt(rollout: EdgeRollout, at: datetime) -> int:
-    """Seconds that a figure speaks of: it does not reach back into an earlier attempt, which may have been of the same release."""
+def _window_of_attempt(rollout: EdgeRollout, at: datetime, *, reaches_back: int = 0) -> int:
+    """Seconds that a figure speaks of: it does not reach back into an earlier attempt, which may have been of the same release.
+
+    What is asked for may itself be about so many seconds before.
+    """
     assert rollout.status.candidate is not None
-    age = _seconds_since(rollout.status.candidate.since, at)
+    age = _seconds_since(rollout.status.candidate.since, at) - reaches_back
     return max(1, min(window_seconds(rollout.spec.analysis), age))
 
 

@@ -55,10 +55,10 @@ class Totals:
     """Treated devices that were heard of within three intervals."""
     healthy: int = 0
     """Of these: on the candidate, and well for the soak."""
-    failed: int = 0
-    """Treated devices that fell back, refused the candidate, crash with it, or went silent during its soak."""
-    offline: int = 0
-    """Treated devices that have been silent for longer than the strategy's offline.afterSeconds, and did not fail."""
+    gave_up: int = 0
+    """Treated devices that fell back, refused the candidate, or crash with it."""
+    silent: int = 0
+    """Treated devices that went silent during its soak."""
     running: Mapping[str, int] = field(default_factory=dict)
     """Devices of the channel that were heard of within three intervals, by the digest of the release that they run."""
 

@@ -98,6 +98,10 @@ def _requests(*matchers: str, function: str = "rate") -> str:
     return f"{function}(dram_device_requests_total{{{', '.join(filter(None, matchers))}}}[{{{{window}}}}])"
 
 
+def _samples(served: str) -> str:
+    return f"sum({_of_arm(_requests(served, OF_RELEASE, function='increase'))})"
+
+
 def _latency(quantile: float) -> Recipe:
     def buckets(release: str) -> str:
         return f"rate(dram_device_request_seconds_bucket{{{SERVED}, {release}}}[{{{{window}}}}])"
@@ -139,11 +143,11 @@ RECIPES: Mapping[Preset, Recipe] = {
 def preset_queries(preset: Preset, context: Context, *, each_device: bool = False) -> Queries:
     """The queries of a preset: one figure for the arm, or one a device."""
     recipe = RECIPES[preset]
-    return own_queries(recipe.each if each_device else recipe.one, context, served=recipe.served)
+    return own_queries(recipe.each if each_device else recipe.one, context, samples=_samples(recipe.served))
 
 
-def own_queries(query: str, context: Context, *, served: str = SERVED) -> Queries:
-    """The queries of a user's metric; raises QueryInvalid."""
+def own_queries(query: str, context: Context, *, samples: str = "") -> Queries:
+    """The queries of a user's metric; raises QueryInvalid. `samples` counts the requests instead of what counts each device's."""
     value = _text(_parse(query, context), context)
     selectors = list(dict.fromkeys(_selectors(promql.parse(value))))
     if not selectors:
@@ -153,8 +157,8 @@ def own_queries(query: str, context: Context, *, served: str = SERVED) -> Querie
         for number, selector in enumerate(selectors)
     )
     so_far = replace(context, window_seconds=max(context.window_seconds, context.step_seconds))
-    requests = f"sum({_of_arm(_requests(served, OF_RELEASE, function='increase'))})"
-    return Queries(value, newest, len(selectors), _text(_parse(requests, so_far), so_far))
+    requests = _text(_parse(samples or _samples(SERVED), so_far), so_far)
+    return Queries(value, newest, len(selectors), requests)
 
 
 def lint(query: str) -> None:

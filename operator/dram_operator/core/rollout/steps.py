@@ -161,7 +161,8 @@ def _start(course: Course, index: int) -> None:
     widened = widen(course.status.reach, step.cohort, course.fleet(), course.salt())
     course.update(reach=widened.reach)
     begin_again(course, index, cutoff=widened.cutoff, approximate=widened.approximate)
-    how = f", a share of all hashes as there are more than {EXACT_DEVICES}" if widened.approximate else ""
+    why = "devices are only counted" if course.inventory.groups else f"there are more than {EXACT_DEVICES}"
+    how = f", a share of all hashes as {why}" if widened.approximate else ""
     told = f"step {course.step.shown}: {course.step.treated} devices are meant to run {course.candidate.name}{how}"
     course.tell(RolloutReason.STEP_STARTED, told)
     course.wait(RolloutReason.PROGRESSING, told)

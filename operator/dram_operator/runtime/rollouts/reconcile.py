@@ -126,6 +126,7 @@ class RolloutReconciler:
             repository_problem=signed.problem,
             inventory=view.inventory,
             reports=view.reports,
+            totals=view.totals,
             measured=view.measured,
             vouched=self._senses.vouched,
             sight_problem=view.problem,

@@ -8,22 +8,30 @@ import asyncio
 import logging
 from collections.abc import Awaitable, Callable, Mapping
 from dataclasses import dataclass, field, replace
-from datetime import datetime, timedelta
-from functools import lru_cache
+from datetime import datetime
 
 from dram_operator.adapters.prometheus import Prometheus
 from dram_operator.api.edge_rollout import EdgeRollout
 from dram_operator.api.rollout_reasons import RolloutCondition, RolloutReason
-from dram_operator.core.rollout.answers import ERRORS, Answer, Sample, Trouble
+from dram_operator.core.rollout.answers import ERRORS, Trouble
+from dram_operator.core.rollout.cohort import EXACT_DEVICES
+from dram_operator.core.rollout.counted import (
+    grouped,
+    is_current,
+    known_query,
+    selected_labels,
+    told_at,
+)
 from dram_operator.core.rollout.evidence import FRESH_INTERVALS
 from dram_operator.core.rollout.inventory import Inventory, InventoryError, inventory_of_file
-from dram_operator.core.rollout.looks import MetricLook, WindowLook, metric_looks
-from dram_operator.core.rollout.observed import NOTHING, DeviceReport, Measured
-from dram_operator.core.rollout.presets import Queries
-from dram_operator.core.rollout.telemetry import Memory, Subject, Told, list_selector, questions, remembered
+from dram_operator.core.rollout.looks import counted_looks, metric_looks
+from dram_operator.core.rollout.observed import DeviceReport, Measured, Totals
+from dram_operator.core.rollout.telemetry import Memory, Subject, remembered
 from dram_operator.core.times import parse_time
 from dram_operator.errors import OperatorError
 from dram_operator.runtime.cache import Key
+from dram_operator.runtime.rollouts.asking import ask_counts, ask_devices
+from dram_operator.runtime.rollouts.measuring import Windows, measure
 
 log = logging.getLogger(__name__)
 
@@ -48,6 +56,8 @@ class View:
 
     inventory: Inventory | None = None
     reports: Mapping[str, DeviceReport] | None = None
+    totals: Totals | None = None
+    """Instead of reports, of devices that are only counted."""
     measured: tuple[Measured, ...] = ()
     problem: str = ""
     """Why there is no inventory, or nobody in it; empty where there is one, or nobody looked yet."""
@@ -62,12 +72,13 @@ class _Watch:
     """One rollout that is looked at."""
 
     memory: Memory = field(default_factory=Memory)
-    windows: dict[str, dict[int, Answer]] = field(default_factory=dict)
-    """Answers for closed windows by metric."""
+    windows: Windows = field(default_factory=dict)
     source: tuple[str, int] = ("", 0)
     """The endpoint and the look-back that the memory is about."""
     step: Step = (0, 0, "")
     """The step that the windows are about."""
+    way: "tuple[int, bool] | None" = None
+    """The attempt, and whether its devices are counted instead of listed: decided once an attempt."""
     began_at: float | None = None
     """When the latest look began, on the clock that nobody sets."""
     seen: "_Seen | None" = None
@@ -89,6 +100,8 @@ class _Seen:
                 device: replace(one, activated_at=None, gave_up_on=None) for device, one in self.view.reports.items()
             }
             return replace(self.view, reports=of_before, measured=())
+        if step[0] != self.step[0] and self.view.totals is not None:
+            return replace(self.view, totals=Totals(running=self.view.totals.running), measured=())
         return self.view if step == self.step else replace(self.view, measured=())
 
 
@@ -102,12 +115,14 @@ class Sight:
         clock: Callable[[], datetime],
         ticks: Callable[[], float],
         read_list: ReadList | None = None,
+        exact_devices: int = EXACT_DEVICES,
     ) -> None:
         self._endpoints = endpoints
         self._wake = wake
         self._clock = clock
         self._ticks = ticks
         self._read_list = read_list
+        self._exact_devices = exact_devices
         self._turns = {name: asyncio.Semaphore(LOOKS_AT_ONCE) for name in endpoints}
         self._watches: dict[Key, _Watch] = {}
 
@@ -165,17 +180,52 @@ class Sight:
             watch.memory, watch.source = Memory(), source
         if watch.step != step:
             watch.windows, watch.step = {}, step
+        if watch.way is None or watch.way[0] != step[0]:
+            watch.way = await self._way(endpoint, rollout, at)
+        if watch.way is not None and watch.way[1]:
+            return await self._counted(endpoint, rollout, watch, at)
         told = await ask_devices(endpoint, subject, watch.memory, at)
         if told.trouble:
-            # Who does not answer this does not answer the rest: to wait for it all would take many times as long.
-            silent = told.trouble if told.trouble in ERRORS else None
-            measured = await _measured(endpoint, rollout, watch, at, silent)
+            watch.way = None
+            measured = await _measured(endpoint, rollout, watch, at, told.trouble)
             return replace(_without_list(source[0], told.trouble), measured=measured)
         watch.memory = remembered(watch.memory, told, subject)
         measured = await _measured(endpoint, rollout, watch, at, None)
         problem = NAMELESS if told.seen.samples and not watch.memory.sightings else ""
-        view = View(watch.memory.inventory(), watch.memory.reports(subject), measured, problem)
+        view = View(watch.memory.inventory(), watch.memory.reports(subject), measured=measured, problem=problem)
         return view if rollout.spec.inventory.uri is None else await self._listed(rollout, view)
+
+    async def _way(self, endpoint: Prometheus, rollout: EdgeRollout, at: datetime) -> tuple[int, bool] | None:
+        """Whether devices are counted: where counts are recorded, and say that there are more than can be told apart exactly.
+
+        A step that was shared out so goes on so, however many there are. None where nobody can tell.
+        """
+        answer = await endpoint.query(known_query(subject_of(rollout)), at)
+        if answer.trouble:
+            return None
+        known, step = sum(sample.value for sample in answer.samples), rollout.status.step
+        goes_on = step is not None and step.approximate and known > 0
+        return rollout.status.attempt, goes_on or known > self._exact_devices
+
+    async def _counted(self, endpoint: Prometheus, rollout: EdgeRollout, watch: _Watch, at: datetime) -> View:
+        """The same look at devices that are only counted."""
+        subject, names = subject_of(rollout), selected_labels(rollout)
+        counts = await ask_counts(endpoint, subject, names, at)
+        measured = await _measured(endpoint, rollout, watch, at, counts.trouble, counted=True)
+        if not counts.trouble and not counts.known.samples:
+            watch.way = None
+        if counts.trouble or not is_current(counts, subject):
+            why = counts.trouble.value if counts.trouble else told_at(counts)
+            name = rollout.spec.analysis.prometheus_ref.name
+            return View(measured=measured, problem=f"the metrics server {name!r} has no counts of devices: {why}")
+        totals = counts.totals(subject.digest)
+        view = View(counts.inventory(), totals=totals, measured=measured)
+        if rollout.spec.inventory.uri is None or view.inventory is None:
+            return view
+        listed = await self._listed(rollout, replace(view, inventory=Inventory()))
+        if listed.inventory is None:
+            return listed
+        return replace(listed, inventory=grouped(listed.inventory, names, view.inventory))
 
     async def _listed(self, rollout: EdgeRollout, view: View) -> View:
         """The devices of the file that the spec names, instead of those that report."""
@@ -194,7 +244,7 @@ def _without_list(server: str, trouble: Trouble) -> View:
     problem = f"the metrics server {server!r} gave no list of devices: {trouble.value}"
     if trouble is not Trouble.TOO_LARGE:
         return View(problem=problem)
-    problem += "; devices are judged one by one: raise its largestAnswerBytes, or split the fleet into channels"
+    problem += "; load Dram's recording rules where devices are scraped, or raise its largestAnswerBytes"
     return View(problem=problem, reason=RolloutReason.FLEET_TOO_LARGE)
 
 
@@ -222,70 +272,20 @@ def subject_of(rollout: EdgeRollout) -> Subject:
     )
 
 
-async def ask_devices(endpoint: Prometheus, subject: Subject, memory: Memory, at: datetime) -> Told:
-    """What devices say of themselves, all of it as of one moment."""
-    asked = questions(subject, memory, at)
-    seen, healthy, activated, gave_up = await asyncio.gather(
-        *(_ask(endpoint, query, at) for query in (asked.seen, asked.healthy, asked.activated, asked.gave_up))
-    )
-    listed = None
-    if memory.is_list_due(at) and not seen.trouble:
-        since = at - timedelta(seconds=subject.lookback_seconds)
-        listed = await endpoint.series(list_selector(subject), since, at)
-    return Told(at, seen, healthy, activated, gave_up, listed)
-
-
-async def _ask(endpoint: Prometheus, query: str | None, at: datetime) -> Answer:
-    return NOTHING if query is None else await endpoint.query(query, at)
-
-
 async def _measured(
-    endpoint: Prometheus, rollout: EdgeRollout, watch: _Watch, at: datetime, silent: Trouble | None
+    endpoint: Prometheus,
+    rollout: EdgeRollout,
+    watch: _Watch,
+    at: datetime,
+    trouble: Trouble | None,
+    *,
+    counted: bool = False,
 ) -> tuple[Measured, ...]:
-    """A look at every metric; where the server is `silent` nothing is asked and every answer is that."""
+    """A look at every metric. Who did not answer for the devices does not answer for the rest: to wait for it all would take many times as long."""
     if _is_going_back(rollout):
         return ()
-    looks = metric_looks(rollout, at, watch.windows)
-    return tuple(await asyncio.gather(*(_measure(endpoint, look, watch, at, silent) for look in looks)))
-
-
-async def _measure(
-    endpoint: Prometheus, look: MetricLook, watch: _Watch, at: datetime, silent: Trouble | None
-) -> Measured:
-    trouble = silent if look.is_askable else Trouble.NOT_ASKED
-
-    async def ask(queries: Queries, moment: datetime) -> Answer:
-        return Answer(trouble=trouble) if trouble else await endpoint.look(queries, moment)
-
-    answer = await ask(look.figure, at) if look.figure else Answer(trouble=trouble)
-    known = watch.windows.setdefault(look.name, {})
-    windows = await asyncio.gather(*(_window(one, ask) for one in look.windows))
-    found = dict(zip((one.number for one in look.windows), windows, strict=True))
-    known |= {number: one for number, one in found.items() if one.trouble not in ERRORS}
-    if trouble:
-        found[max([-1, *known, *found]) + 1] = Answer(trouble=trouble)
-    return Measured(look.name, at, look.query, answer, tuple(sorted((known | found).items())))
-
-
-async def _window(window: WindowLook, ask: Callable[[Queries, datetime], Awaitable[Answer]]) -> Answer:
-    """Every device's figure in a closed window: nothing but device and number is kept of it."""
-    answers = [await ask(queries, window.ends_at) for queries in window.queries]
-    trouble = next((answer.trouble for answer in answers if answer.trouble), None)
-    if trouble:
-        return Answer(trouble=trouble)
-    times = [answer.newest for answer in answers]
-    samples = (sample for answer in answers for sample in answer.samples)
-    return Answer(
-        tuple(Sample(_only_device(sample.labels.get("device", "")), sample.value) for sample in samples),
-        newest=min((time for time in times if time), default=None) if all(times) else None,
-        support=sum(answer.support or 0.0 for answer in answers),
-    )
-
-
-@lru_cache(maxsize=20_000)
-def _only_device(device: str) -> Mapping[str, str]:
-    """Shared by all windows: there may be hundreds with ten thousand devices each."""
-    return {"device": device}
+    looks = counted_looks(rollout, at) if counted else metric_looks(rollout, at, watch.windows)
+    return await measure(endpoint, looks, watch.windows, at, trouble if trouble in ERRORS else None)
 
 
 def _is_going_back(rollout: EdgeRollout) -> bool:

@@ -33,6 +33,8 @@ class Channel:
     now: datetime = START
     failed: int = 0
     """Treated devices of a counted fleet that fell back."""
+    offline: int = 0
+    """Devices of a counted fleet that have been silent for long."""
 
     def __post_init__(self) -> None:
         self.world = World(manifest=self.manifest, fleet=0)
@@ -51,7 +53,8 @@ class Channel:
     def inventory(self) -> Inventory:
         """The devices, listed or in groups."""
         if not self.is_listed:
-            return Inventory(groups=tuple(Group(self.devices // len(RINGS), {"ring": ring}) for ring in RINGS))
+            each, silent = self.devices // len(RINGS), self.offline // len(RINGS)
+            return Inventory(groups=tuple(Group(each, {"ring": ring}, silent) for ring in RINGS))
         dice = random.Random(1)
         ids = (f"{dice.getrandbits(128):032x}" for _ in range(self.devices))
         return Inventory(tuple(Device(name, {"ring": RINGS[index % 2]}) for index, name in enumerate(ids)))
@@ -94,7 +97,7 @@ class Channel:
     def _totals(self) -> Totals:
         treated = self._sizes().treated
         running = {NEW: treated, OLD: self.devices - treated}
-        return Totals(reporting=treated, healthy=treated - self.failed, failed=self.failed, running=running)
+        return Totals(reporting=treated, healthy=treated - self.failed, gave_up=self.failed, running=running)
 
     def _measured(self) -> tuple[Measured, ...]:
         metrics = metrics_of(self.world.rollout.spec.analysis)

@@ -4,8 +4,8 @@ import pytest
 
 from dram_agent.cohort import device_hash
 from dram_operator.api.rollout_spec import DeviceSelector, StepCohort
-from dram_operator.api.rollout_status import Reach, StepState
-from dram_operator.core.rollout.cohort import Sizes, hold_back, percent_of, salt_of, sizes, widen
+from dram_operator.api.rollout_status import Cutoff, Reach, StepState
+from dram_operator.core.rollout.cohort import Sizes, hold_back, offline, percent_of, salt_of, sizes, widen
 from dram_operator.core.rollout.inventory import Fleet, Group, Inventory
 from tests.builders import ARollout
 from tests.operator.core.rollout.large import COMPARED, USUAL, Channel
@@ -86,17 +86,33 @@ def test_without_totals_nobody_can_tell_and_nothing_passes() -> None:
 
 
 @pytest.mark.parametrize(
-    ("policy", "want"), [("Exclude", (60_000, 0)), ("Wait", (100_000, 0)), ("CountAsFailed", (100_000, 40_000))]
+    ("policy", "want"), [("Exclude", (90_000, 0)), ("Wait", (100_000, 0)), ("CountAsFailed", (100_000, 10_000))]
 )
 def test_offline_devices_follow_the_policy(policy: str, want: tuple[int, int]) -> None:
-    channel = Channel(MILLION, USUAL.having("spec.strategy.offline", {"policy": policy}))
+    channel = Channel(MILLION, USUAL.having("spec.strategy.offline", {"policy": policy}), offline=100_000)
     for _ in range(3):
         channel.go_on()
-    totals = channel._totals()
-    channel._totals = lambda: totals.__class__(60_000, 60_000, 0, 40_000, totals.running)  # type: ignore[method-assign]
-    channel.go_on()
     assert channel.status.step is not None
-    assert (channel.status.step.devices.expected, channel.status.step.devices.failed) == want
+    found = channel.status.step.devices
+    assert (found.expected, found.failed, found.offline) == (*want, 10_000)
+
+
+def test_devices_that_went_silent_with_the_candidate_have_failed_and_are_not_offline_too() -> None:
+    groups = (Group(1000, {"ring": "early"}, 60), Group(1000, {}, 40))
+    half = Reach(cutoffs=(Cutoff(cutoff="7" + "f" * 15),))
+    assert [offline(half, Fleet([], groups=groups), silent) for silent in (0, 20, 100, 500)] == [50, 40, 0, 0]
+    ring = Reach(cutoffs=(Cutoff(cutoff="7" + "f" * 15, match_labels={"ring": "early"}),))
+    assert offline(ring, Fleet([], groups=groups), 0) == 30
+    assert offline(half, Fleet([], groups=(Group(10),)), 0) == 0
+
+
+def test_named_devices_of_a_counted_fleet_are_expected_as_they_are_named() -> None:
+    fleet = Fleet([], groups=(Group(20_000),))
+    named = tuple(f"{number:016x}" for number in range(5))
+    assert sizes(Reach(named=named), fleet, {}) == Sizes(5, 19_995)
+    half = Reach(named=named, cutoffs=(Cutoff(cutoff="7" + "f" * 15),))
+    assert sizes(half, fleet, {}) == Sizes(10_002, 9_998)
+    assert sizes(Reach(named=named), Fleet([], groups=(Group(3),)), {}) == Sizes(3, 0)
 
 
 def test_devices_that_are_only_counted_are_never_taken_for_alike() -> None:
@@ -120,3 +136,10 @@ def test_groups_and_listed_devices_make_one_fleet() -> None:
     assert percent_of(reach, fleet) == 14
     everybody = widen(reach, StepCohort(percent="100%"), fleet, "00").reach
     assert sizes(everybody, fleet, {}) == Sizes(900_002, 100_000)
+
+
+def test_a_fleet_that_is_counted_shares_out_by_hashes_however_small() -> None:
+    fleet = Fleet([], groups=(Group(9_990),))
+    assert widen(Reach(), StepCohort(percent="10%"), fleet, "00").approximate
+    assert widen(Reach(), StepCohort(percent="100%"), fleet, "00").approximate
+    assert hold_back("10%", fleet) == hold_back("10%", Fleet([], groups=(Group(MILLION),)))

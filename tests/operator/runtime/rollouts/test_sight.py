@@ -182,7 +182,7 @@ async def test_a_list_that_is_too_long_says_what_to_do() -> None:
     async with a_post(answering(body), largest_answer_bytes=4096) as post:
         view = await post.look(at_work().build())
     assert (view.inventory, view.reason) == (None, RolloutReason.FLEET_TOO_LARGE)
-    assert "raise its largestAnswerBytes, or split the fleet" in view.problem
+    assert "load Dram's recording rules where devices are scraped, or raise its largestAnswerBytes" in view.problem
 
 
 async def test_devices_without_a_name_are_nobody_and_that_is_said() -> None:
