@@ -21,6 +21,7 @@ from tests.agent.site import Site
 from tests.operator.adapters.releases.installation import Installation
 
 CHANNEL = "tv/support-bot"
+DEVICE = "d" * 32
 PATH = f"channels/{CHANNEL}.json"
 EVERYBODY = (Cohort(cutoff="f" * 16),)
 

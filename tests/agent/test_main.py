@@ -7,7 +7,6 @@ import subprocess
 import sys
 import time
 from collections.abc import Iterator
-from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
@@ -18,35 +17,10 @@ from click.testing import CliRunner
 
 from dram_agent.settings import SettingsInvalid, read_settings
 from dram_operator.cli import main
-from tests.agent.box import CHANNEL, Fleet
-from tests.cluster.processes import free_ports
+from tests.agent.box import CHANNEL, DEVICE, Fleet
 
-DEVICE = "d" * 32
 PATIENCE_SECONDS = 240.0
 HELLO = {"messages": [{"role": "user", "content": "Hello"}], "max_tokens": 2}
-
-
-@pytest.fixture
-def settings(fleet: Fleet, tmp_path: Path) -> dict[str, Any]:
-    """A device's settings; its clock is the real one, so the repository is signed for now."""
-    fleet.installation.clock.now = datetime.now(UTC)
-    fleet.installation.ceremony().recover()
-    (tmp_path / "root.json").write_bytes(fleet.installation.first_root)
-    (tmp_path / "device-id").write_text(f"{DEVICE}\n")
-    api, metrics = free_ports(2)
-    return {
-        "channel": CHANNEL,
-        "repository": fleet.site.url,
-        "root": str(tmp_path / "root.json"),
-        "state": str(tmp_path / "state"),
-        "deviceIdFile": str(tmp_path / "device-id"),
-        "listen": f"127.0.0.1:{api}",
-        "metricsListen": f"127.0.0.1:{metrics}",
-        "contextTokens": 512,
-        "threads": 1,
-        "vetoFile": str(tmp_path / "veto"),
-        "pinFile": str(tmp_path / "pin"),
-    }
 
 
 class Running:

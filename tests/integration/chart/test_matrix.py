@@ -126,6 +126,16 @@ def test_replicas_spread_and_are_drained_one_at_a_time() -> None:
     assert of_kind(render("replicas=1"), "PodDisruptionBudget") == []
 
 
+def test_a_role_of_the_cloud_reaches_the_operators_account() -> None:
+    objects = render(*MATRIX["role of the cloud"], *RELEASES)
+    account, _ = of_kind(objects, "ServiceAccount")
+    assert account["metadata"]["annotations"] == {"eks.amazonaws.com/role-arn": "arn:aws:iam::1:role/dram"}
+    pod = operator_pod(objects)
+    assert pod["spec"]["serviceAccountName"] == account["metadata"]["name"]
+    named = {one["name"] for one in pod["spec"]["containers"][0]["env"]}
+    assert not {name for name in named if "AWS" in name}, "credentials would hide the role"
+
+
 @pytest.mark.parametrize(
     ("repository", "registry", "want"),
     [

