@@ -1,4 +1,4 @@
-"""Build the container images with buildah: `python images/build.py [operator worker agent] [--archive FOLDER]`.
+"""Build the container images with buildah: `python images/build.py [operator worker agent worker-cuda] [--archive FOLDER]`.
 
 An image's tag is a hash of everything that it is made of, so what is there already is not built again. Where the base image cannot be pulled,
 an image of the same name is made with debootstrap (root).
@@ -11,6 +11,7 @@ import shutil
 import subprocess
 import sys
 import tempfile
+import tomllib
 from pathlib import Path
 
 ROOT = Path(__file__).resolve().parents[1]
@@ -24,8 +25,11 @@ SHARED = (
     "README.md",
     "LICENSE",
     "images/requirements.py",
+    "images/sbom.py",
 )
-SOURCES = {name: (*SHARED, f"images/{name}") for name in ("operator", "worker", "agent")}
+IMAGES = ("operator", "worker", "agent")
+CUDA = "worker-cuda"
+"""The worker's image for GPUs: several GiB, so it is built where it is asked for."""
 PAUSE = 'FROM {base}\nUSER 65532:65532\nENTRYPOINT ["/bin/sleep", "infinity"]\n'
 
 
@@ -51,8 +55,8 @@ def exists(image: str) -> bool:
 
 def tag(name: str) -> str:
     """The image's name with the hash of its sources."""
-    digest = hashlib.sha256(" ".join(_settings()).encode())
-    for source in SOURCES[name]:
+    digest = hashlib.sha256(" ".join(_settings(name)).encode())
+    for source in (*SHARED, f"images/{_folder(name)}"):
         path = ROOT / source
         for file in [path] if path.is_file() else sorted(path.rglob("*")):
             if file.is_file() and "__pycache__" not in file.parts and ".egg-info" not in str(file):
@@ -60,11 +64,21 @@ def tag(name: str) -> str:
     return f"{REPOSITORY}/{name}:{digest.hexdigest()[:12]}"
 
 
-def _settings() -> list[str]:
-    """What else a build depends on: the accelerator, and the folder of wheels that torch's may come from."""
+def _folder(name: str) -> str:
+    return "worker" if name == CUDA else name
+
+
+def _settings(name: str) -> list[str]:
+    """What else a build depends on: the version, the accelerator, and the folder of wheels that torch's CPU build may come from."""
+    version = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]["version"]
+    label = ["--label", f"org.opencontainers.image.version={version}"]
+    if name == CUDA:
+        return [*label, "--build-arg", "ACCELERATOR=cuda"]
     wheels = os.environ.get("UV_FIND_LINKS", "")
-    context = ["--build-context", f"wheels={Path(wheels).resolve()}"] if wheels and Path(wheels).is_dir() else []
-    return ["--build-arg", f"ACCELERATOR={os.environ.get('DRAM_ACCELERATOR', 'cpu')}", *context]
+    return [
+        *label,
+        *(["--build-context", f"wheels={Path(wheels).resolve()}"] if wheels and Path(wheels).is_dir() else []),
+    ]
 
 
 def ensure_base() -> None:
@@ -100,9 +114,9 @@ def build(name: str) -> str:
     if not exists(image):
         ensure_base()
         sys.stderr.write(f"building {image}\n")
-        file = str(ROOT / "images" / name / "Dockerfile")
+        file = str(ROOT / "images" / _folder(name) / "Dockerfile")
         how = ["--isolation", "chroot", "--network", "host", "--layers", "--pull-never"]
-        buildah("bud", *how, *_settings(), "--file", file, "--tag", image, str(ROOT))
+        buildah("bud", *how, *_settings(name), "--file", file, "--tag", image, str(ROOT))
         _forget_older(image)
     return image
 
@@ -143,7 +157,7 @@ def archive(image: str, folder: Path) -> Path:
 def main() -> None:
     """Build what is named on the command line."""
     parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument("images", nargs="*", choices=[*SOURCES, []], default=list(SOURCES))
+    parser.add_argument("images", nargs="*", choices=[*IMAGES, CUDA, []], default=list(IMAGES))
     parser.add_argument("--archive", type=Path, help="also write every image as a file into this folder")
     given = parser.parse_args()
     for name in given.images:

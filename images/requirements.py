@@ -8,7 +8,7 @@ import sys
 import tomllib
 from pathlib import Path
 
-ALONE = ("torch", "numpy", "deepspeed")
+ALONE = ("torch", "numpy", "deepspeed", "cyclonedx-bom")
 
 
 def main(folder: Path, extra: str, out: Path) -> None:

@@ -79,6 +79,8 @@ class Settings(BaseSettings):
 
     image: str = ""
     """Worker image for jobs that name none."""
+    cuda_image: str = ""
+    """The same for jobs that ask for NVIDIA's GPUs; empty is `image`."""
     image_pull_secrets: Annotated[tuple[str, ...], NoDecode] = ()
     """Pull secrets of worker pods, separated by commas."""
     image_pull_policy: Literal["Always", "IfNotPresent", "Never"] = "IfNotPresent"
@@ -211,6 +213,7 @@ class Settings(BaseSettings):
         """What jobs get from this installation."""
         return Installation(
             image=self.image,
+            cuda_image=self.cuda_image,
             storage=self.storage,
             progress_url=self.progress_url if self.progress_certificate else None,
             progress_ca=self.progress_ca.read_text() if self.progress_ca else None,

@@ -28,6 +28,7 @@ def test_the_environment_is_read_in_the_forms_of_the_chart(monkeypatch: pytest.M
     for name, value in {
         "DRAM_NAMESPACES": "team-a, team-b",
         "DRAM_IMAGE": "registry.example.com/worker:1",
+        "DRAM_CUDA_IMAGE": "registry.example.com/worker-cuda:1",
         "DRAM_IMAGE_PULL_SECRETS": "pull",
         "DRAM_WORKER_RESOURCES": json.dumps({"limits": {"memory": "16Gi"}}),
         "DRAM_STORAGE": json.dumps({"uri": "s3://models/dram", "secretRef": {"name": "s3"}, "pathStyle": True}),
@@ -41,6 +42,10 @@ def test_the_environment_is_read_in_the_forms_of_the_chart(monkeypatch: pytest.M
     installation = settings.installation()
     assert settings.namespaces == ("team-a", "team-b")
     assert settings.pod_ip == "10.0.0.7"
+    assert (installation.image, installation.cuda_image) == (
+        "registry.example.com/worker:1",
+        "registry.example.com/worker-cuda:1",
+    )
     assert installation.image_pull_secrets == ("pull",)
     assert installation.default_resources == Resources(limits={"memory": "16Gi"})
     assert installation.storage is not None

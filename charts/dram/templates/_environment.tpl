@@ -3,6 +3,7 @@
 {{- $storage := include "dram.storage" . }}
 {{- $releases := include "dram.releases" . | fromJson }}
 - {name: DRAM_IMAGE, value: {{ include "dram.image" (dict "root" . "image" .Values.worker.image) | quote }}}
+- {name: DRAM_CUDA_IMAGE, value: {{ include "dram.image" (dict "root" . "image" .Values.worker.cudaImage) | quote }}}
 - {name: DRAM_IMAGE_PULL_POLICY, value: {{ .Values.worker.image.pullPolicy }}}
 - {name: DRAM_LEASE_NAMESPACE, value: {{ .Release.Namespace }}}
 - {name: DRAM_LEASE_NAME, value: {{ include "dram.name" . }}}

@@ -83,7 +83,7 @@ class PodTemplate(Model):
     """What the pods of a job may differ in. Nothing else of a pod can be set."""
 
     image: Annotated[str, Field(min_length=1, max_length=512)] | None = None
-    """Worker image; absent takes the installation's."""
+    """Worker image; absent takes the installation's, the one for GPUs where a stage asks for `nvidia.com/gpu`."""
     resources: StageResources = StageResources()
     """Compute resources by kind of stage."""
     node_selector: Annotated[dict[Label, Label], Field(max_length=32)] = {}

@@ -16,6 +16,8 @@ class Installation:
 
     image: str = ""
     """Worker image for jobs that name none."""
+    cuda_image: str = ""
+    """The same for jobs that ask for NVIDIA's GPUs; empty is `image`."""
     storage: Storage | None = None
     """Storage for jobs that name none."""
     on_cluster: bool = True

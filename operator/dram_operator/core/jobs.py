@@ -170,7 +170,7 @@ def _container(job: DistillationJob, attempt: Attempt, installation: Installatio
     pods, kind = job.spec.pod_template, attempt.config.kind
     plan = job.status.plan
     sized: Resources | None = getattr(pods.resources, resources_key(kind)) or pods.resources.default
-    image = (plan.image if plan else "") or pods.image or installation.image
+    image = (plan.image if plan else "") or worker_pod.image_of(pods, installation)
     return {
         **worker_pod.container(kind.value, image, sized or installation.default_resources, installation),
         "env": _environment(job, attempt, installation),

@@ -4,7 +4,7 @@ from datetime import datetime
 
 from dram_operator.api.distillation_job import DistillationJob
 from dram_operator.api.status import DistillationJobStatus, Plan, StageState, StageStatus
-from dram_operator.core import configs
+from dram_operator.core import configs, worker_pod
 from dram_operator.core.installation import Installation
 from dram_operator.core.plan import execution_hash, make_plan, spec_hash
 from dram_operator.core.times import stamp
@@ -40,7 +40,7 @@ def _carried_out_anew(job: DistillationJob, plan: Plan) -> DistillationJobStatus
 
 def begin_run(job: DistillationJob, installation: Installation, now: datetime) -> DistillationJobStatus:
     """A fresh run: a new plan, all stages to do. Attempt numbers go on, so that no name is used twice."""
-    plan = make_plan(job, job.spec.pod_template.image or installation.image)
+    plan = make_plan(job, worker_pod.image_of(job.spec.pod_template, installation))
     numbers = {stage.id: stage.attempt for stage in job.status.stages}
     stages = (StageStatus(id=n.id, state=StageState.PENDING, attempt=numbers.get(n.id, 0)) for n in plan.stages)
     return DistillationJobStatus(

@@ -4,7 +4,7 @@ from collections.abc import Mapping
 from typing import Any
 
 from dram_operator.api.distillation_job import GROUP, VERSION, Metadata
-from dram_operator.api.pods import Resources
+from dram_operator.api.pods import PodTemplate, Resources
 from dram_operator.api.spec import Storage
 from dram_operator.core import configs
 from dram_operator.core.installation import Installation
@@ -18,6 +18,8 @@ CONFIG_ANNOTATION = f"{GROUP}/stage-config"
 STORAGE_CA_ANNOTATION = f"{GROUP}/storage-ca"
 
 CONTAINER = "worker"
+NVIDIA = "nvidia.com/"
+"""What the names of their GPUs begin with: gpu, gpu.shared, mig-1g.10gb."""
 USER_ID = 65532
 DEFAULT_GRACE_SECONDS = 15
 
@@ -65,6 +67,14 @@ def pod_settings(storage: Storage | None, installation: Installation, grace_seco
             else {}
         ),
     }
+
+
+def image_of(pods: PodTemplate, installation: Installation) -> str:
+    """The job's own image, else the installation's: the one for GPUs where any stage asks for NVIDIA's."""
+    asked = [resources for _, resources in pods.resources if resources]
+    names = {name for resources in asked for name in (*resources.requests, *resources.limits)}
+    on_gpus = any(name.startswith(NVIDIA) for name in names)
+    return pods.image or (installation.cuda_image if on_gpus else "") or installation.image
 
 
 def container(kind: str, image: str, resources: Resources, installation: Installation) -> Manifest:

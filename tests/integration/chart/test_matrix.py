@@ -154,6 +154,11 @@ def test_one_value_sends_every_image_to_another_registry(repository: str, regist
     assert {"name": "DRAM_IMAGE", "value": want} in container["env"]
 
 
+def test_jobs_on_gpus_have_an_image_of_their_own() -> None:
+    (container,) = operator_pod(render("worker.cudaImage.tag=v13", "imageRegistry=r.example.com"))["spec"]["containers"]
+    assert {"name": "DRAM_CUDA_IMAGE", "value": "r.example.com/dram/worker-cuda:v13"} in container["env"]
+
+
 def test_a_digest_pins_an_image() -> None:
     digest = "sha256:" + "ab" * 32
     pod = operator_pod(render(f"image.digest={digest}", "image.tag=latest"))

@@ -153,3 +153,26 @@ def test_pods_of_the_teacher_are_numbered_and_need_no_service() -> None:
     assert (spec["completionMode"], spec["completions"], spec["parallelism"]) == ("Indexed", 3, 3)
     assert (spec["backoffLimit"], spec["podReplacementPolicy"]) == (0, "Failed")
     assert "completionMode" not in objects(a_job().with_synthetic(), "synthesize")[-1]["spec"]
+
+
+GPU = {"limits": {"nvidia.com/gpu": "1"}}
+MIG = {"requests": {"nvidia.com/mig-1g.10gb": "1"}}
+TWO_IMAGES = replace(ON_CLUSTER, image="worker:1", cuda_image="worker-cuda:1")
+
+
+@pytest.mark.parametrize(
+    ("pods", "installation", "want"),
+    [
+        ({}, TWO_IMAGES, "worker:1"),
+        ({"resources": {"train": GPU}}, TWO_IMAGES, "worker-cuda:1"),
+        ({"resources": {"default": MIG}}, TWO_IMAGES, "worker-cuda:1"),
+        ({"resources": {"train": {"limits": {"amd.com/gpu": "1"}}}}, TWO_IMAGES, "worker:1"),
+        ({"resources": {"train": GPU}, "image": "own:1"}, TWO_IMAGES, "own:1"),
+        ({"resources": {"train": GPU}}, replace(TWO_IMAGES, cuda_image=""), "worker:1"),
+    ],
+)
+def test_a_job_that_asks_for_gpus_gets_the_image_for_them(
+    pods: dict[str, Any], installation: Installation, want: str
+) -> None:
+    (container,) = pod_of(a_job().having("spec.podTemplate", pods), "resolve", installation)["containers"]
+    assert container["image"] == want

@@ -1,0 +1,58 @@
+"""What each image says of itself is what is in it."""
+
+import json
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+from images.build import IMAGES, build, buildah
+from tests.test_sbom import licences
+
+PYTHON = "from importlib.metadata import distributions as d; print(*(f'{i.name} {i.version}' for i in d()), sep='\\n')"
+LABEL = '{{index .OCIv1.Config.Labels "dev.dram.sbom"}}'
+
+
+class Container:
+    """An image in which commands are run."""
+
+    def __init__(self, image: str) -> None:
+        self.image = image
+        self.name = buildah("from", "--pull-never", image).strip()
+
+    def run(self, *command: str) -> str:
+        """What a command says in it."""
+        return buildah("run", "--isolation", "chroot", self.name, "--", *command)
+
+    def read(self, path: str) -> str:
+        """A file in it."""
+        return Path(buildah("mount", self.name).strip(), path.lstrip("/")).read_text()
+
+    def pairs(self, *command: str) -> set[tuple[str, ...]]:
+        """Names and versions, a line each."""
+        return {tuple(line.split()) for line in self.run(*command).splitlines()}
+
+
+@pytest.fixture(scope="module", params=IMAGES)
+def container(request: pytest.FixtureRequest) -> Iterator[Container]:
+    """Each of the images."""
+    made = Container(build(request.param))
+    yield made
+    buildah("rm", made.name)
+
+
+def test_the_bill_of_materials_names_every_package_that_is_installed(container: Container) -> None:
+    path = buildah("inspect", "--format", LABEL, container.image).strip()
+    components = json.loads(container.read(path))["components"]
+    named = {(part.get("purl", "pkg:pypi")[4:].split("/")[0], part["name"], part["version"]) for part in components}
+    python = {("pypi", *pair) for pair in container.pairs("/opt/dram/bin/python", "-c", PYTHON)}
+    debian = {("deb", *pair) for pair in container.pairs("dpkg-query", "-W", "-f", "${Package} ${Version}\\n")}
+    assert {"dram", "pydantic"} <= {name for _, name, _ in python}
+    assert {"libc6", "python3"} <= {name for _, name, _ in debian}
+    assert named == python | debian
+    assert [part["name"] for part in components if "purl" not in part] == ["dram"], "only ours is on no index"
+    assert [part["name"] for part in components if "pkg:deb" not in part.get("purl", "") and not licences(part)] == []
+
+
+def test_the_user_is_nobody(container: Container) -> None:
+    assert container.run("id", "-u").strip() == "65532"
