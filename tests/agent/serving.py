@@ -1,6 +1,7 @@
 """A device's endpoint under test: a real model in a real process, a cloud that answers as told, and a client."""
 
 import asyncio
+import ssl
 import time
 from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager
@@ -89,14 +90,23 @@ class Client:
 
 @asynccontextmanager
 async def endpoint(
-    local: LocalRuntime, settings: ServeSettings | None = None, key_file: Path | None = None, *, with_cloud: bool = True
+    local: LocalRuntime,
+    settings: ServeSettings | None = None,
+    key_file: Path | None = None,
+    *,
+    with_cloud: bool = True,
+    ca_file: Path | None = None,
+    tls: ssl.SSLContext | None = None,
 ) -> AsyncIterator[Client]:
     """The endpoint with its cloud, listening."""
     cloud = Cloud()
     elsewhere = web.Application()
     elsewhere.router.add_post("/v1/{name:.*}", cloud.answer)
-    async with TestServer(elsewhere) as there:
-        given = CloudSettings(str(there.make_url("")).rstrip("/"), "big-model", key_file) if with_cloud else None
+    there = TestServer(elsewhere)
+    await there.start_server(ssl=tls)
+    async with there:
+        url = str(there.make_url("")).rstrip("/")
+        given = CloudSettings(url, "big-model", key_file, ca_file=ca_file) if with_cloud else None
         front = Front(local, local.telemetry, settings or ServeSettings(), given)
         async with TestServer(front.app()) as here, aiohttp.ClientSession() as session:
             yield Client(str(here.make_url("")).rstrip("/"), cloud, session)

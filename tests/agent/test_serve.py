@@ -4,6 +4,7 @@ import asyncio
 import json
 import os
 import signal
+import ssl
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -25,6 +26,7 @@ from tests.agent.serving import (
     serve_and_wait,
     until,
 )
+from tests.cluster.pki import Authority
 
 REQUESTS = "dram_device_requests_total"
 FALLBACKS = "dram_device_fallbacks_total"
@@ -102,6 +104,19 @@ async def test_without_a_model_the_cloud_answers_with_its_own_key_and_model(
             assert (answer.status, (await answer.json())["servedBy"]) == (200, "cloud")
     assert fallbacks(local) == {"overload": 0, "timeout": 0, "crash": 0, "unhealthy": 1}
     assert sample(local, REQUESTS, outcome="ok", served_by="cloud", release="none") == 1
+
+
+@pytest.mark.parametrize(("trusted", "want"), [(True, 200), (False, 502)])
+async def test_a_cloud_is_trusted_by_the_authority_that_the_owner_names(
+    local: LocalRuntime, tmp_path: Path, trusted: bool, want: int
+) -> None:
+    authority, other = Authority(), Authority("other")
+    (tmp_path / "ca.crt").write_bytes((authority if trusted else other).certificate)
+    authority.server("cloud", ("127.0.0.1",)).write(tmp_path, "cloud")
+    tls = ssl.create_default_context(ssl.Purpose.CLIENT_AUTH)
+    tls.load_cert_chain(tmp_path / "cloud.crt", tmp_path / "cloud.key")
+    async with endpoint(local, ca_file=tmp_path / "ca.crt", tls=tls) as client:
+        assert (await client.ask(HELLO))[0] == want
 
 
 async def test_without_a_model_and_a_cloud_it_says_so(local: LocalRuntime) -> None:

@@ -74,7 +74,9 @@ class Agent:
     async def run(self) -> None:
         """Serve, update and report until it is cancelled; then no process is left."""
         cloud = self.settings.cloud
-        answers = CloudSettings(cloud.url, cloud.model, cloud.key_file, cloud.answer_seconds) if cloud else None
+        answers = None
+        if cloud:
+            answers = CloudSettings(cloud.url, cloud.model, cloud.key_file, cloud.answer_seconds, cloud.ca_file)
         limits = ServeSettings(self.settings.first_seconds, self.settings.answer_seconds)
         runners = [
             await _listen(Front(self.local, self.telemetry, limits, answers).app(), self.settings.listen),

@@ -3,6 +3,7 @@
 import asyncio
 import json
 import logging
+import ssl
 import time
 from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager
@@ -39,6 +40,8 @@ class CloudSettings:
     key_file: Path | None = None
     """A file with the key; read for every request, so that it can be renewed."""
     answer_seconds: float = 60.0
+    ca_file: Path | None = None
+    """Authority of the address, PEM; None trusts those of the system."""
 
 
 @dataclass(frozen=True)
@@ -89,7 +92,9 @@ class Front:
 
     async def _client(self, _: web.Application) -> AsyncIterator[None]:
         # llama.cpp's server ends idle connections: one that was kept would look like a crash.
-        connector = aiohttp.TCPConnector(force_close=True, limit=0)
+        authority = self._cloud.ca_file if self._cloud else None
+        tls = ssl.create_default_context(cafile=authority) if authority else True
+        connector = aiohttp.TCPConnector(force_close=True, limit=0, ssl=tls)
         async with aiohttp.ClientSession(connector=connector) as self._session:
             yield
 

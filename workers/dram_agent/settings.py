@@ -31,6 +31,8 @@ class Cloud(Model):
     """Put in place of the request's own."""
     key_file: Path | None = None
     """File with the key."""
+    ca_file: Path | None = None
+    """Authority of the address, PEM; absent, those of the system."""
     answer_seconds: Annotated[float, Field(gt=0)] = 60.0
     """Longest answer."""
 

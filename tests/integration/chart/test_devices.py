@@ -24,11 +24,12 @@ AGENT = (
 GATEWAY = (
     *("gateway.enabled=true", "gateway.issuers.configMap=issuers", "gateway.issuers.revocations=revoked.jsonl"),
     *("gateway.backend.url=https://mimir.example.com/otlp/v1/metrics", "gateway.backend.token.secret=mimir"),
-    "gateway.backend.headers.X-Scope-OrgID=edge",
+    *("gateway.backend.headers.X-Scope-OrgID=edge", "gateway.backend.ca.secret=authority"),
 )
 MORE = (
     *("agent.tokensSecret=tokens", "agent.deviceClass=kiosk", "agent.labels.ring=early"),
     *("agent.cloud.url=https://llm.example.com", "agent.cloud.model=large", "agent.cloud.key.secret=llm"),
+    *("agent.ca.secret=authority", "agent.ca.key=own.pem", "agent.cloud.ca.secret=llm"),
 )
 
 
@@ -71,7 +72,8 @@ def test_a_gateway_reads_its_settings_and_finds_its_files(tmp_path: Path) -> Non
     read = settings(GatewaySettings, objects, "gateway", tmp_path)
     assert read.backend.headers == {"X-Scope-OrgID": "edge"}
     files = named_files(read)
-    assert files == {"/etc/dram/issuers/owner.pem.pub", "/etc/dram/issuers/revoked.jsonl", "/etc/dram/backend/token"}
+    issuers = {"/etc/dram/issuers/owner.pem.pub", "/etc/dram/issuers/revoked.jsonl"}
+    assert files == issuers | {"/etc/dram/backend/token", "/etc/dram/backend-ca/ca.crt"}
     assert_mounted(files, part(objects, "Deployment", "gateway"))
 
 
@@ -85,6 +87,10 @@ def test_an_agent_reads_its_settings_and_finds_its_files(tmp_path: Path) -> None
     assert read.push.url == f"http://{service['metadata']['name']}.chart.svc:{port}/v1/metrics"
     files = named_files(read)
     assert {"/etc/dram/device-id", "/etc/dram/token", "/etc/dram/cloud/key", "/etc/dram/trust/root.json"} <= files
+    assert {"/etc/dram/ca/ca.crt", "/etc/dram/cloud-ca/ca.crt"} <= files
+    volumes = part(objects, "DaemonSet", "agent")["spec"]["template"]["spec"]["volumes"]
+    (authority,) = (one["secret"] for one in volumes if one["name"] == "ca")
+    assert (authority["secretName"], authority["items"]) == ("authority", [{"key": "own.pem", "path": "ca.crt"}])
     assert_mounted(files, part(objects, "DaemonSet", "agent"))
     assert part(objects, "ConfigMap", "agent")["data"]["root.json"] == "the-root"
 
