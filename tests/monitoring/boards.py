@@ -14,6 +14,7 @@ LABEL_VALUES = re.compile(r"label_values\((.+), (\w+)\)")
 CHOICES = {
     "everything": {"namespace": ".+", "name": ".+", "metric": ".+"},
     "one": {"namespace": "(tv|ns)", "name": "bot", "metric": "error-rate"},
+    "tutorial": {"namespace": "shop", "name": "kiosk", "metric": "p95-latency"},
 }
 
 

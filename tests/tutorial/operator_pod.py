@@ -25,6 +25,7 @@ class OperatorPod(Rounds):
     plane: ControlPlane
     namespace: str
     folder: Path
+    metrics_port: int = field(default_factory=lambda: free_ports(1)[0])
     process: subprocess.Popen[bytes] | None = field(default=None, init=False)
 
     @property
@@ -65,12 +66,11 @@ class OperatorPod(Rounds):
         for name, value in given.items():
             for path, folder in roots.items():
                 given[name] = given[name].replace(path, str(folder)) if value.startswith(("/", "[")) else given[name]
-        self._ports = free_ports(2)
         account = pod["spec"]["serviceAccountName"]
         own = {
             "KUBECONFIG": str(self.plane.service_account_kubeconfig(self.namespace, account)),
-            "DRAM_METRICS_PORT": str(self._ports[0]),
-            "DRAM_PROGRESS_PORT": str(self._ports[1]),
+            "DRAM_METRICS_PORT": str(self.metrics_port),
+            "DRAM_PROGRESS_PORT": str(free_ports(1)[0]),
         }
         with (self.folder / "operator.log").open("wb") as log:
             command = [sys.executable, "-m", "dram_operator.cli", *container["args"]]
@@ -108,7 +108,7 @@ class OperatorPod(Rounds):
 
     def _is_ready(self) -> bool:
         try:
-            return urllib3.request("GET", f"http://127.0.0.1:{self._ports[0]}/readyz", retries=False).status == 200
+            return urllib3.request("GET", f"http://127.0.0.1:{self.metrics_port}/readyz", retries=False).status == 200
         except urllib3.exceptions.HTTPError:
             return False
 

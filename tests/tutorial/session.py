@@ -36,10 +36,16 @@ def settings(s3: S3Server, prometheus: str, devices: str, operator: str, worker:
     return given
 
 
-def scraping(devices: str) -> dict[str, Any]:
-    """Prometheus' configuration, as the page says."""
+def scraping(devices: str, operator: str | None = None) -> dict[str, Any]:
+    """Prometheus' configuration, as the page says; and the operator, for the dashboards."""
     kiosks = {"job_name": "kiosks", "scrape_interval": "5s", "static_configs": [{"targets": [devices]}]}
-    return {"global": {"scrape_timeout": "5s"}, "scrape_configs": [kiosks]}
+    others = [
+        {"job_name": "dram", "scrape_interval": "1s", "scrape_timeout": "1s", "honor_labels": True}
+        | {"static_configs": [{"targets": [address]}]}
+        for address in (operator,)
+        if address
+    ]
+    return {"global": {"scrape_timeout": "5s"}, "scrape_configs": [kiosks, *others]}
 
 
 def set_desk(folder: Path) -> None:

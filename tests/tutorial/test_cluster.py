@@ -8,14 +8,20 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
+import urllib3
 
 from tests.cluster.controlplane import ControlPlane
 from tests.cluster.processes import free_ports
 from tests.cluster.prometheus import PrometheusServer
 from tests.cluster.s3 import S3Server
 from tests.integration.operator.release_pods import ReleasePods
+from tests.monitoring.boards import Asked, filled, queries
 from tests.tutorial.operator_pod import OperatorPod
 from tests.tutorial.session import scraping, set_desk, settings, tells_the_story, typed
+
+ABSENT = ("dram-jobs/", "dram-fleet/Pushes", "dram-fleet/Dropped points", "dram-fleet/Backend")
+"""What the tutorial's half has not: jobs, and a gateway."""
+SHOWN = [asked for asked in queries() if not asked.where.startswith(ABSENT)]
 
 pytestmark = [pytest.mark.long, pytest.mark.timeout(1200)]
 
@@ -29,13 +35,14 @@ def plane() -> Iterator[ControlPlane]:
 def test_from_nothing_to_a_rolled_back_release(
     tmp_path: Path, plane: ControlPlane, tmp_path_factory: pytest.TempPathFactory
 ) -> None:
-    devices = f"127.0.0.1:{free_ports(1)[0]}"
+    first, port = free_ports(2)
+    devices = f"127.0.0.1:{first}"
     pods = tmp_path_factory.mktemp("pods")
     set_desk(tmp_path)
     with (
         S3Server(public="releases") as s3,
-        PrometheusServer(config=scraping(devices)) as prometheus,
-        OperatorPod(plane, "dram-system", pods / "operator") as operator,
+        PrometheusServer(config=scraping(devices, operator=f"127.0.0.1:{port}")) as prometheus,
+        OperatorPod(plane, "dram-system", pods / "operator", port) as operator,
         ReleasePods(plane.api(), "shop", pods / "release"),
     ):
         for bucket in ("models", "releases"):
@@ -43,6 +50,15 @@ def test_from_nothing_to_a_rolled_back_release(
         given = settings(s3, prometheus.url, devices, "dram.test/operator:0.1.0", "dram.test/worker:0.1.0")
 
         code, printed = typed(tmp_path, given, plane.kubeconfig)
+        silent = [asked.where for asked in SHOWN if not shown(prometheus, asked)]
 
     assert code == 0, f"{printed}\n{operator.log[-8000:]}"
     tells_the_story(printed)
+    assert silent == [], "panels that had nothing to show while it happened"
+
+
+def shown(prometheus: PrometheusServer, asked: Asked) -> bool:
+    """Whether a panel had a number at any time of this story."""
+    query = f"count(last_over_time(({filled(asked.expr, 'tutorial')})[30m:1s]))"
+    answer = urllib3.request("GET", f"{prometheus.url}/api/v1/query", fields={"query": query}).json()
+    return bool(answer["data"]["result"])
