@@ -12,6 +12,8 @@ from http.client import HTTPConnection
 from typing import Self
 from urllib.parse import urlencode
 
+from prometheus_client.samples import Sample
+
 from dram_agent.cohort import device_hash
 from dram_agent.standing import Arm, Standing
 from dram_agent.telemetry import NONE, Identity, Outcome, ServedBy, Telemetry
@@ -21,9 +23,10 @@ from tests.cluster.remote_write import STALE, Point, write
 
 START = datetime(2020, 5, 1, 12, tzinfo=UTC)
 CHANNEL = "tv/support-bot"
-LEFT_OUT = ("dram_device_fallbacks", "dram_device_refused_metadata", "dram_device_update_state")
-"""What no rule reads."""
-SPANS = {None, str(AGES[0]), str(AGES[-2]), str(SOAKS[0])}
+LEFT_OUT = ("dram_device_fallbacks", "dram_device_refused_metadata", "dram_device_update_state", "dram_device_healthy")
+ENDINGS_LEFT_OUT = ("_created", "_sum", "_count")
+"""What neither the rules nor the operator reads."""
+SPANS = {None, str(AGES[0]), str(AGES[2]), str(AGES[-2]), str(SOAKS[0])}
 """The spans that a rollout with an interval of a minute asks for."""
 
 
@@ -68,8 +71,12 @@ class Device:
         """Its series, as scraped."""
         for family in self.telemetry.collect():
             for sample in family.samples if family.name not in LEFT_OUT else ():
-                if not sample.name.endswith(("_created", "_sum")):
+                if not sample.name.endswith(ENDINGS_LEFT_OUT) and not _is_of_the_cloud(sample):
                     yield {"__name__": sample.name, "instance": self.id[:8], **sample.labels}, sample.value
+
+
+def _is_of_the_cloud(sample: Sample) -> bool:
+    return sample.name.endswith("_bucket") and sample.labels["served_by"] == ServedBy.CLOUD
 
 
 class RecordedFleet:
