@@ -5,7 +5,7 @@ import subprocess
 import sys
 import tempfile
 import time
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from datetime import UTC, datetime
@@ -79,7 +79,8 @@ def rows() -> list[Row]:
         PrometheusServer() as prometheus,
     ):
         around = Surroundings(plane, s3, prometheus, Path(folder) / "keys")
-        prepare(around)
+        names = (f"channel-{number:04}" for number in range(ROLLOUTS))
+        prepare(around, [manifest(name) | {"status": status()} for name in names])
         return measure(around)
 
 
@@ -109,8 +110,8 @@ def cpu_seconds(process: psutil.Process) -> float:
     return float(times.user + times.system)
 
 
-def prepare(around: Surroundings) -> None:
-    """A repository in which every channel's document is signed, and the objects that say the same."""
+def prepare(around: Surroundings, rollouts: Sequence[Object]) -> None:
+    """The objects with their status, and a repository in which the document of each is signed."""
     environ.update(around.s3.owner.environment())
     around.s3.bucket(BUCKET)
     bucket = Bucket(BucketSettings(f"s3://{BUCKET}", around.s3.endpoint))
@@ -121,10 +122,9 @@ def prepare(around: Surroundings) -> None:
     api.apply(yaml.safe_load((ROOT / "crds" / "dram.dev_distillationjobs.yaml").read_text()))
     api.apply({"apiVersion": "v1", "kind": "Namespace", "metadata": {"name": NAMESPACE}})
     wait_until(lambda: is_served(api), "the resource to be served")
-    names = [f"channel-{number:04}" for number in range(ROLLOUTS)]
     with ThreadPoolExecutor(CLIENTS) as pool:
-        list(pool.map(partial(create, around.plane), [names[first::CLIENTS] for first in range(CLIENTS)]))
-    documents = {f"channels/{NAMESPACE}/{name}.json": signed(name) for name in names}
+        list(pool.map(partial(create, around.plane), [rollouts[first::CLIENTS] for first in range(CLIENTS)]))
+    documents = {f"channels/{NAMESPACE}/{one['metadata']['name']}.json": signed(one) for one in rollouts}
     root = (around.keys / "root.json").read_bytes()
     ReleaseRepository(bucket, root, folder.key("operator"), now).publish(documents)
 
@@ -148,18 +148,17 @@ def status() -> dict[str, Any]:
     return {"attempt": 1, "stable": {"name": DIGEST[:12], "release": told, "source": ARTIFACT, "since": SINCE}}
 
 
-def signed(name: str) -> bytes:
-    """The channel document that belongs to this status."""
-    rollout = EdgeRollout.from_object(manifest(name) | {"status": status()})
-    return channel_document(rollout, Delivery()).encode()
+def signed(rollout: Object) -> bytes:
+    """The channel document that belongs to a status."""
+    return channel_document(EdgeRollout.from_object(rollout), Delivery()).encode()
 
 
-def create(plane: ControlPlane, names: list[str]) -> None:
+def create(plane: ControlPlane, rollouts: Sequence[Object]) -> None:
     """Create objects with their status."""
     api = plane.api()
-    for name in names:
-        api.create(manifest(name))
-        api.patch("EdgeRollout", name, NAMESPACE, {"status": status()}, subresource="status")
+    for one in rollouts:
+        api.create({name: value for name, value in one.items() if name != "status"})
+        api.patch("EdgeRollout", one["metadata"]["name"], NAMESPACE, {"status": one["status"]}, subresource="status")
 
 
 def is_served(api: Api) -> bool:

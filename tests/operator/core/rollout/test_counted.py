@@ -3,6 +3,7 @@
 from dataclasses import replace
 from datetime import UTC, datetime, timedelta
 from math import inf, nan
+from typing import Any
 
 import promql_parser
 import pytest
@@ -67,12 +68,14 @@ def test_counts_become_groups_and_totals() -> None:
 @pytest.mark.parametrize("value", [nan, inf, -inf, -1.0])
 @pytest.mark.parametrize("name", ["known", "heard", "newest", "running", "states"])
 def test_a_count_that_is_none_spoils_the_look(name: str, value: float) -> None:
-    assert replace(TOLD, **{name: answer((value, {"release": NEW}))}).trouble is Trouble.NOT_A_NUMBER
+    spoilt: dict[str, Any] = {name: answer((value, {"release": NEW}))}
+    assert replace(TOLD, **spoilt).trouble is Trouble.NOT_A_NUMBER
 
 
 @pytest.mark.parametrize("name", ["known", "heard", "newest", "running", "states"])
 def test_what_cannot_be_asked_spoils_the_look(name: str) -> None:
-    assert replace(TOLD, **{name: Answer(trouble=Trouble.TIMED_OUT)}).trouble is Trouble.TIMED_OUT
+    spoilt: dict[str, Any] = {name: Answer(trouble=Trouble.TIMED_OUT)}
+    assert replace(TOLD, **spoilt).trouble is Trouble.TIMED_OUT
 
 
 def test_counts_are_of_now_for_as_long_as_a_device_is_fresh() -> None:
