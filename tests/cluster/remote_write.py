@@ -36,7 +36,7 @@ def _series(labels: Mapping[str, str], value: float, at: float) -> bytes:
     return _named(tuple(sorted(labels.items()))) + _field(2, sample)
 
 
-@lru_cache(maxsize=1 << 16)
+@lru_cache(maxsize=1 << 18)
 def _named(labels: tuple[tuple[str, str], ...]) -> bytes:
     return b"".join(_field(1, _field(1, name.encode()) + _field(2, text.encode())) for name, text in labels)
 

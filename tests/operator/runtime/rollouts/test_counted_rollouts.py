@@ -144,14 +144,14 @@ def test_too_many_failed_devices_send_it_back() -> None:
 
 
 def test_when_counting_ends_nothing_passes_and_nothing_goes_back() -> None:
-    """The devices report on, and every one of them is ill by then: nobody sees it, and nobody guesses."""
-    stage = Stage(RecordedFleet(), USUAL)
+    """The devices report on, and every one of them is ill by then: nobody sees it, and nobody guesses, also when the bake is long over."""
+    stage = Stage(RecordedFleet(), stepping(step("50%", 360), step("100%", 360)))
 
     def end() -> None:
         stage.fleet.records = False
         stage.candidate = slow
 
-    told(stage, 7, end, 8)
+    told(stage, 7, end, 9)
     assert stage.events == ["Resolved", "StepStarted", "Baking"]
     assert (stage.views[-1].inventory, stage.views[-1].totals) == (None, None)
     assert (
