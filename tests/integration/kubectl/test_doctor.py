@@ -198,7 +198,10 @@ def repository(s3_server: S3Server, tmp_path_factory: pytest.TempPathFactory) ->
 
 @pytest.fixture
 def inside(
-    monkeypatch: pytest.MonkeyPatch, s3_server: S3Server, repository: Installation, prometheus: PrometheusServer
+    monkeypatch: pytest.MonkeyPatch,
+    s3_server: S3Server,
+    repository: Installation,
+    prometheus: dict[str, PrometheusServer],
 ) -> pytest.MonkeyPatch:
     """This process sees what the operator's pod sees."""
     keys = repository.folder.path
@@ -211,7 +214,7 @@ def inside(
         "RELEASES_ROOT": str(keys / "root.json"),
         "RELEASES_OPERATOR_KEY": str(keys / "operator.pem"),
         "RELEASES_RELEASE_KEY": str(keys / "release.pem"),
-        "PROMETHEUS": json.dumps([{"name": "default", "url": prometheus.url}]),
+        "PROMETHEUS": json.dumps([{"name": name, "url": prometheus[name].url} for name in prometheus]),
         "STORAGE": json.dumps({"uri": "s3://models/dram", "endpoint": s3_server.endpoint}),
     }
     for name, value in variables.items():
@@ -220,13 +223,18 @@ def inside(
 
 
 @pytest.fixture(scope="module")
-def prometheus() -> Iterator[PrometheusServer]:
-    """One to which two devices reported just now."""
+def prometheus() -> Iterator[dict[str, PrometheusServer]]:
+    """One to which two devices reported just now, and one that twelve were counted for."""
     now = datetime.now(UTC).timestamp()
     lines = ["# TYPE dram_device_info gauge"]
     lines += [f'dram_device_info{{channel="tv/bot",device="{n}"}} 1 {now - 1:.3f}' for n in range(2)]
-    with PrometheusServer("\n".join([*lines, "# EOF", ""])) as server:
-        yield server
+    counts = ["# TYPE label:dram_devices:count gauge"]
+    counts += [f'label:dram_devices:count{{within="300",label_ring="{n}"}} 6 {now - 1:.3f}' for n in range(2)]
+    with (
+        PrometheusServer("\n".join([*lines, "# EOF", ""])) as listed,
+        PrometheusServer("\n".join([*counts, "# EOF", ""])) as counted,
+    ):
+        yield {"default": listed, "counts": counted}
 
 
 def test_from_inside_everything_can_be_told(admin: Seat, inside: pytest.MonkeyPatch) -> None:
@@ -235,6 +243,7 @@ def test_from_inside_everything_can_be_told(admin: Seat, inside: pytest.MonkeyPa
     assert (code, wrong) == (0, {})
     assert "commit 1 is signed by the keys that the pinned root leads to" in found["releases"][1]
     assert "2 devices report to it" in found["prometheus default"][1]
+    assert "12 devices report to it" in found["prometheus counts"][1]
     assert {
         "operator key",
         "release key",

@@ -17,6 +17,7 @@ from dram_operator.cli.cluster import Cluster
 from dram_operator.cli.doctor.findings import Finding, Findings, bad, good, unknown
 from dram_operator.cli.doctor.installation import Installation
 from dram_operator.core.rollout.answers import Trouble
+from dram_operator.core.rollout.recording import AGES, KNOWN
 from dram_operator.errors import NotFound, Refused, RepositoryInvalid, Unavailable
 
 CONFIG_MAPS = Resource("", "v1", "configmaps", "ConfigMap")
@@ -24,6 +25,8 @@ SOON = timedelta(days=30)
 """Offline keys take people together: a month is not early."""
 RENEW = "sign everything anew where the offline keys are: dram keys recover"
 CONNECT_SECONDS = 5.0
+REPORTING = f'count(dram_device_info) or sum({KNOWN}{{within="{AGES[0]}"}})'
+"""Devices that report: each by itself, or as counts."""
 
 
 async def check_storage(site: Installation) -> Findings:
@@ -147,7 +150,7 @@ async def check_metrics(site: Installation) -> Findings:
             yield bad(check, str(error), "correct its url in the chart's prometheus list")
             continue
         try:
-            answer = await server.query("count(dram_device_info)", datetime.now(UTC))
+            answer = await server.query(REPORTING, datetime.now(UTC))
         finally:
             await server.close()
         if answer.trouble in (Trouble.UNREACHABLE, Trouble.TIMED_OUT):
