@@ -17,7 +17,7 @@ from dram_operator.core.rollout.document import Delivery
 from dram_operator.core.rollout.observed import Observed
 from dram_operator.core.times import stamp
 from dram_operator.runtime.cache import Key
-from dram_operator.runtime.rollouts.sight import Sight, View, needs_sight
+from dram_operator.runtime.rollouts.sight import ReadList, Sight, View, needs_sight
 from tests.builders import ARollout, a_rollout
 from tests.operator.core.rollout.world import NEW, OLD, a_release
 from tests.operator.runtime.rollouts.recorded_fleet import CHANNEL, START, Device, RecordedFleet, ids_split_by
@@ -46,6 +46,7 @@ class Eyes:
     fleet: RecordedFleet
     sight: Sight
     woken: "asyncio.Queue[Key]"
+    key: Key = KEY
 
     async def look(self, rollout: EdgeRollout) -> View:
         """The look that is due, or none where nobody has to look."""
@@ -57,10 +58,10 @@ class Eyes:
 
 
 @asynccontextmanager
-async def eyes(fleet: RecordedFleet, exact_devices: int) -> AsyncIterator[Eyes]:
+async def eyes(fleet: RecordedFleet, exact_devices: int, read: ReadList | None = None) -> AsyncIterator[Eyes]:
     woken = asyncio.Queue[Key]()
     endpoints = {"default": Prometheus(Endpoint("default", fleet.server.url))}
-    sight = Sight(endpoints, woken.put_nowait, lambda: fleet.at, lambda: fleet.now, exact_devices=exact_devices)
+    sight = Sight(endpoints, woken.put_nowait, lambda: fleet.at, lambda: fleet.now, read, exact_devices)
     try:
         yield Eyes(fleet, sight, woken)
     finally:
