@@ -21,9 +21,9 @@ unexport PYTHONDONTWRITEBYTECODE
 export PYTHONPYCACHEPREFIX := $(CURDIR)/$(VENV)/bytecode
 export PATH := $(CURDIR)/$(BIN):$(PATH)
 
-.PHONY: help demo demo-test test test-long test-statistics e2e e2e-rollouts bench study check crds dashboards docs images constraints clean
+.PHONY: help demo demo-cluster demo-cluster-down demo-test test test-long test-statistics e2e e2e-long bench study check crds dashboards docs images constraints clean
 help: ## show the targets
-	@awk -F ':.*## ' '/^[a-z0-9-]+:.*## / {printf "  make %-12s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
+	@awk -F ':.*## ' '/^[a-z0-9-]+:.*## / {printf "  make %-17s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
 
 demo: $(VENV)/.demo ## distil a small support bot here, with local processes: build/demo/
 	@$(BIN)/dram demo $(ARGS)
@@ -37,7 +37,7 @@ test-long: $(VENV)/.dev ## what takes minutes: trainings with every ZeRO stage, 
 e2e: $(VENV)/.dev ## jobs, rollouts, kills and errors on a real cluster: KUBECONFIG's, else one that it starts (root)
 	@HF_HUB_OFFLINE=1 $(BIN)/python -m pytest -m "e2e and not long" $(ARGS)
 
-e2e-rollouts: $(VENV)/.dev ## ten releases that are alike, on real device pods: none is sent back; a quarter of an hour (root)
+e2e-long: $(VENV)/.dev ## ten releases that are alike, on real device pods: none is sent back; and what demo-cluster shows (root)
 	@HF_HUB_OFFLINE=1 $(BIN)/python -m pytest -m "e2e and long" $(ARGS)
 
 test-statistics: $(VENV)/.dev ## the comparison with control at full size, 100,000 fleets: some minutes
@@ -45,6 +45,12 @@ test-statistics: $(VENV)/.dev ## the comparison with control at full size, 100,0
 
 demo-test: $(VENV)/.dev ## the demo's promises, on the real teacher: a quarter of an hour
 	@HF_HUB_OFFLINE=1 $(BIN)/python -m pytest -m demo $(ARGS)
+
+demo-cluster: $(VENV)/.dev ## the whole story on KUBECONFIG's cluster, else on one node that it starts (root): left running, with how to look at it
+	@HF_HUB_OFFLINE=1 $(BIN)/python -m tests.e2e.demo
+
+demo-cluster-down: $(VENV)/.dev ## take that away again
+	@$(BIN)/python -m tests.e2e.demo down
 
 bench: $(VENV)/.dev ## benchmarks, ONLY=part,… for some: a table and build/bench/results.json
 	@HF_HUB_OFFLINE=1 $(BIN)/python -m tests.bench --only "$(ONLY)"

@@ -33,6 +33,27 @@ def accesses(log: Path, user: str) -> set[Access]:
     return {access for event in events(log) if event["user"]["username"] == user and (access := _access(event))}
 
 
+def refused(log: Path, user: str) -> list[str]:
+    """What a user asked for without the right to it, e.g. `get secrets in tv`. What admission or a quota refuses is not here."""
+    return [
+        f"{event['verb']} {event.get('objectRef', {}).get('resource')} in {event.get('objectRef', {}).get('namespace')}"
+        for event in events(log)
+        if event["user"]["username"] == user
+        and event.get("annotations", {}).get("authorization.k8s.io/decision") == "forbid"
+    ]
+
+
+def places(log: Path, user: str, resource: str) -> set[str]:
+    """The namespaces in which a user asked for a resource."""
+    targets = [event.get("objectRef", {}) for event in events(log) if event["user"]["username"] == user]
+    return {target.get("namespace", "") for target in targets if target.get("resource") == resource}
+
+
+def users(log: Path) -> set[str]:
+    """Who asked for anything."""
+    return {str(event["user"]["username"]) for event in events(log)}
+
+
 def requests(
     log: Path, user: str, verbs: tuple[str, ...] = ("create", "update", "patch", "delete")
 ) -> list[dict[str, Any]]:

@@ -112,6 +112,13 @@ class Node:
             if path.name not in KEPT:
                 shutil.rmtree(path) if path.is_dir() else path.unlink()
 
+    def ensure(self) -> None:
+        """Have it up, from an earlier run or anew; it stays when this process ends. NodeImpossible."""
+        _check_machine()
+        if not self.is_up():
+            self.down()
+            self.up()
+
     def is_up(self) -> bool:
         """Whether an earlier `up` still runs."""
         if not self.kubeconfig.exists():

@@ -20,7 +20,7 @@ BCRYPT = "$2b$12$hNf2lSsxfm0.i4a.1kVpSOVyBCfIB51VRjgBUyv6kdnyTlgWj81Ay"
 class PrometheusServer:
     """`with PrometheusServer(openmetrics) as server:` serves `server.url`; with `guarded` over TLS and basic authentication.
 
-    `config` is Prometheus' own, for one that scrapes; one that `receives` takes what is written to it (remote write).
+    `config` is Prometheus' own, for one that scrapes; one that `receives` takes what is pushed to it (remote write, OTLP).
     """
 
     def __init__(
@@ -68,14 +68,14 @@ class PrometheusServer:
     def start(self) -> None:
         """Start the server, again after an outage."""
         guard = ["--web.config.file=web.json"] if self._guarded else []
-        receiver = ["--web.enable-remote-write-receiver"] if self._receives else []
+        receivers = ["--web.enable-remote-write-receiver", "--web.enable-otlp-receiver"] if self._receives else []
         command = [
             *(str(binary("prometheus")), "--config.file=prometheus.json", "--storage.tsdb.path=data"),
             *(
                 f"--web.listen-address={self._address}:{self._port}",
                 "--storage.tsdb.retention.time=100y",
                 *guard,
-                *receiver,
+                *receivers,
             ),
         ]
         self.processes.start("prometheus", command)

@@ -8,6 +8,7 @@ import textwrap
 import psutil
 import pytest
 
+from tests.cluster import audit
 from tests.cluster.api import ApiError
 from tests.cluster.audit import Access
 from tests.cluster.controlplane import ControlPlane
@@ -25,6 +26,9 @@ def test_a_user_may_do_what_its_rules_say_and_the_audit_log_tells_what_it_asked(
 
     assert refused.value.status == 403
     assert control_plane.audit_verbs("reader") == {Access("", "configmaps", "list"), Access("", "secrets", "list")}
+    assert audit.refused(control_plane.audit_log, "reader") == ["list secrets in default"]
+    assert audit.places(control_plane.audit_log, "reader", "configmaps") == {"default"}
+    assert "reader" in audit.users(control_plane.audit_log)
 
 
 def test_a_service_account_gets_a_token_that_the_server_reviews(control_plane: ControlPlane) -> None:

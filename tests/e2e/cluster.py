@@ -10,6 +10,9 @@ from images import build
 from tests.cluster.api import Api, Object
 from tests.cluster.node import Node
 
+IMAGES = ("DRAM_E2E_OPERATOR_IMAGE", "DRAM_E2E_WORKER_IMAGE", "DRAM_E2E_AGENT_IMAGE")
+HOST = "DRAM_E2E_HOST"
+
 
 @dataclass(frozen=True)
 class Cluster:
@@ -40,37 +43,40 @@ class Cluster:
         self.node.kill(status["containerID"].removeprefix("containerd://"))
 
 
+class ClusterUnknown(RuntimeError):
+    """KUBECONFIG's cluster cannot be used as it is; the message says what else has to be set."""
+
+
 @contextmanager
 def cluster() -> Iterator[Cluster]:
     """KUBECONFIG's cluster, or a node that is there for as long as it is needed."""
-    given = os.environ.get("KUBECONFIG")
-    if given:
-        yield _given_cluster(Path(given))
-        return
-    if os.environ.get("DRAM_E2E_KEEP"):
+    if kubeconfig := os.environ.get("KUBECONFIG"):
+        yield given(Path(kubeconfig))
+    elif os.environ.get("DRAM_E2E_KEEP"):
         node = Node()
-        if not node.is_up():
-            node.down()
-            node.up()
-        yield _own_cluster(node)
-        return
-    with Node() as node:
-        yield _own_cluster(node)
+        node.ensure()
+        yield own(node)
+    else:
+        with Node() as node:
+            yield own(node)
 
 
-def _given_cluster(kubeconfig: Path) -> Cluster:
-    names = ("DRAM_E2E_OPERATOR_IMAGE", "DRAM_E2E_WORKER_IMAGE", "DRAM_E2E_AGENT_IMAGE", "DRAM_E2E_HOST")
+def given(kubeconfig: Path, *, reaches_us: bool = True) -> Cluster:
+    """A cluster of the user's, whose pods may have to reach this machine. ClusterUnknown."""
+    names = [*IMAGES, HOST] if reaches_us else list(IMAGES)
     missing = [name for name in names if not os.environ.get(name)]
     if missing:
-        raise RuntimeError(
-            f"KUBECONFIG is set, so {' and '.join(missing)} must be too: images that the cluster can pull (`make images` builds them), "
-            "and the address under which its pods reach this machine, which has to reach theirs. Unset KUBECONFIG to start a node here."
+        address = ", and the address under which its pods reach this machine, which has to reach theirs"
+        raise ClusterUnknown(
+            f"KUBECONFIG is set, so {' and '.join(missing)} must be too: images that the cluster can pull (`make images` builds "
+            f"them){address if reaches_us else ''}. Unset KUBECONFIG to start a node here."
         )
-    operator, worker, agent, host = (os.environ[name] for name in names)
-    return Cluster(kubeconfig, host, operator, worker, agent)
+    operator, worker, agent = (os.environ[name] for name in IMAGES)
+    return Cluster(kubeconfig, os.environ.get(HOST, ""), operator, worker, agent)
 
 
-def _own_cluster(node: Node) -> Cluster:
+def own(node: Node) -> Cluster:
+    """A node of our own that is up, with our images."""
     node.load(build.build_pause())
     operator, worker, agent = (build.build(name) for name in ("operator", "worker", "agent"))
     for image in (operator, worker, agent):

@@ -13,22 +13,27 @@ from tests.cluster.s3 import S3Server
 from tests.e2e import cluster as clusters
 from tests.e2e import installation as installations
 from tests.e2e import smollm2
+from tests.e2e.bench import CHANNEL, Bench, baseline
 from tests.e2e.cluster import Cluster
+from tests.e2e.fleet import Fleet, enrol
 from tests.e2e.installation import RESTRICTED, Installation
+from tests.e2e.models import golden_for
 from tests.e2e.releases import BUCKET, Releases, begin, scraping
+from tests.e2e.rollout_story import GOLDEN, RolloutStory
 from tests.e2e.story import Story
 from tests.e2e.tiny import NAME, job_for, upload
 
-FIRST = "test_tutorial.py"
-"""It installs Dram itself, and uninstalls it, so nothing may be there yet."""
-LAST = "test_rights.py"
-"""It looks at what the operator asked for in all other stories."""
+FIRST = ("test_demo.py", "test_tutorial.py")
+"""They install Dram themselves, and uninstall it, so nothing may be there yet."""
+LAST = ("test_rollout.py", "test_upgrade.py", "test_rights.py")
+"""From the first of them on, six devices are asked all the time. The last looks at what the operator asked for in all other stories."""
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
     """Everything here is for a cluster; and a stage's pods start slower than unit tests."""
     here = Path(__file__).parent
-    items.sort(key=lambda item: (item.path == here / LAST) - (item.path == here / FIRST))
+    rank = {here / name: number for number, name in enumerate((*FIRST, "", *LAST))}
+    items.sort(key=lambda item: rank.get(item.path, len(FIRST)))
     for item in items:
         if here in item.path.parents:
             item.add_marker(pytest.mark.e2e)
@@ -101,6 +106,14 @@ def a_namespace(installation: Installation, store: S3Server, name: str) -> Itera
         api.delete("Namespace", name)
 
 
+def names_under_test(request: pytest.FixtureRequest) -> list[str]:
+    """The parameters `name` of the module's tests in this session."""
+    here = [
+        item for item in request.session.items if isinstance(item, pytest.Function) and item.module is request.module
+    ]
+    return [str(item.callspec.params["name"]) for item in here]
+
+
 @pytest.fixture(scope="session")
 def undisturbed_begun(installation: Installation, tiny_files: S3Server) -> Iterator[Story]:
     """The tiny job, applied and left alone."""
@@ -114,6 +127,51 @@ def undisturbed(undisturbed_begun: Story) -> Story:
     """The tiny job, run without any disturbance: what every disturbed run must end in."""
     undisturbed_begun.wait_succeeded()
     return undisturbed_begun
+
+
+@pytest.fixture(scope="session")
+def model(undisturbed: Story) -> bytes:
+    """The file of the job's variant."""
+    (variant,) = undisturbed.status()["variants"]
+    keys = [key for key in undisturbed.stored("artifacts/") if key.endswith(".gguf")]
+    (key,) = [key for key in keys if f"/{NAME}/{variant['name']}/" in key]
+    return undisturbed.read(f"s3://dram/{undisturbed.namespace}/{key}")
+
+
+@pytest.fixture(scope="session")
+def fleet(
+    installation: Installation,
+    undisturbed: Story,
+    releases: Releases,
+    model: bytes,
+    tmp_path_factory: pytest.TempPathFactory,
+) -> Fleet:
+    """Six devices that have no model yet, and somebody who asks them."""
+    channel = f"{undisturbed.namespace}/{CHANNEL}"
+    ids = enrol(channel, tmp_path_factory.mktemp("devices"))
+    fleet = Fleet(installation.cluster, releases.url, releases.root, undisturbed.namespace, channel, ids)
+    fleet.start(golden_for(model, tmp_path_factory.mktemp("golden")))
+    return fleet
+
+
+@pytest.fixture(scope="session")
+def bench(
+    installation: Installation,
+    fleet: Fleet,
+    releases: Releases,
+    prometheus: PrometheusServer,
+    model: bytes,
+    tmp_path_factory: pytest.TempPathFactory,
+) -> Iterator[Bench]:
+    """The job's variant, brought to every device."""
+    story = RolloutStory(installation.api, prometheus.url, fleet, fleet.namespace, CHANNEL)
+    wait_until(lambda: set(story.running()) == set(fleet.ids), "the devices in Prometheus", explain=fleet.explain)
+    story.offer({"jobRef": {"name": NAME, "variant": "gguf-q8-0"}}, GOLDEN)
+    try:
+        stable = story.wait_completed(1)
+        yield Bench(story, releases, model, stable, baseline(story), tmp_path_factory.mktemp("bench"))
+    finally:
+        story.delete()
 
 
 @pytest.fixture(scope="session")

@@ -10,7 +10,7 @@ import yaml
 
 from tests.cluster.api import Api, Object, wait_until
 from tests.e2e.cluster import Cluster
-from tests.e2e.releases import Releases
+from tests.e2e.releases import dram
 
 SIZE = 6
 NAME = "device"
@@ -37,7 +37,10 @@ class Fleet:
     """The devices of one channel."""
 
     cluster: Cluster
-    releases: Releases
+    repository: str
+    """Address of the release repository, as pods reach it."""
+    root: str
+    """Its pinned root."""
     namespace: str
     channel: str
     ids: tuple[str, ...]
@@ -50,9 +53,14 @@ class Fleet:
 
     def start(self, golden: str) -> None:
         """Start the devices and the traffic; `golden` is their owner's golden file."""
-        for obj in (*self._given(golden), self._service(), self._devices(), self._traffic()):
+        for obj in self._objects(golden):
             self.api.apply(obj)
         wait_until(lambda: len(self.running()) == SIZE, f"{SIZE} devices", explain=self.explain)
+
+    def stop(self) -> None:
+        """Take the devices and the traffic away."""
+        for obj in reversed(self._objects("")):
+            self.api.delete(obj["kind"], obj["metadata"]["name"], self.namespace)
 
     def pods(self) -> list[Object]:
         """The devices' pods, by their number."""
@@ -84,10 +92,13 @@ class Fleet:
         self.cluster.kill_container(pod)
         wait_until(lambda: self.restarts()[name] > before, f"{name} to start again", explain=self.explain)
 
+    def _objects(self, golden: str) -> list[Object]:
+        return [*self._given(golden), self._service(), self._devices(), self._traffic()]
+
     def _given(self, golden: str) -> list[Object]:
         settings: dict[str, Any] = {
             "channel": self.channel,
-            "repository": self.releases.url,
+            "repository": self.repository,
             "root": "/etc/dram/config/root.json",
             "deviceIdFile": "/etc/dram/id/device-id",
             "state": "/var/lib/dram",
@@ -99,7 +110,7 @@ class Fleet:
             "golden": "/etc/dram/config/golden.jsonl",
             "goldenLeastRatio": LEAST_GOLDEN,
         }
-        files = {"agent.yaml": yaml.safe_dump(settings), "root.json": self.releases.root, "golden.jsonl": golden}
+        files = {"agent.yaml": yaml.safe_dump(settings), "root.json": self.root, "golden.jsonl": golden}
         ids = {f"{NAME}-{number}": found for number, found in enumerate(self.ids)}
         return [
             {"apiVersion": "v1", "kind": "ConfigMap", "metadata": self._metadata(NAME), "data": files},
@@ -171,10 +182,10 @@ def _containers(pod: Object) -> list[Object]:
     return found
 
 
-def enrol(releases: Releases, channel: str, folder: Path) -> tuple[str, ...]:
+def enrol(channel: str, folder: Path) -> tuple[str, ...]:
     """Give every device an identity, as its owner does; returns the ids."""
     key = folder / "devices.key"
-    releases.dram("agent", "new-key", str(key))
+    dram("agent", "new-key", str(key))
     for number in range(SIZE):
-        releases.dram("agent", "enroll", "--channel", channel, "--key", str(key), "--out", str(folder / str(number)))
+        dram("agent", "enroll", "--channel", channel, "--key", str(key), "--out", str(folder / str(number)))
     return tuple((folder / str(number) / "device-id").read_text().strip() for number in range(SIZE))

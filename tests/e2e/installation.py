@@ -5,6 +5,7 @@ import subprocess
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Any
 
 import yaml
@@ -29,6 +30,8 @@ class Installation:
     """A running operator."""
 
     cluster: Cluster
+    values: dict[str, Any]
+    """Those that the chart was installed with."""
 
     @property
     def api(self) -> Api:
@@ -58,6 +61,21 @@ class Installation:
         """The operator's pods."""
         return self.api.list("Pod", NAMESPACE, labels=SELECTOR)
 
+    def install(self, chart: Path = CHART, **values: Any) -> None:
+        """Install the chart, or upgrade to this one with more values; wait until the operator's pods are ready, and no others there."""
+        given = self.values | values
+        helm(self.cluster, "upgrade", "--install", RELEASE, str(chart), "--values", "-", values=given)
+        wait_until(lambda: self._is_settled(given["replicas"]), "the operator to be ready", explain=self.explain)
+
+    def uninstall(self) -> None:
+        """Uninstall the chart: the CRDs stay, and what is in them."""
+        helm(self.cluster, "uninstall", RELEASE, "--ignore-not-found", "--wait")
+
+    def leader(self) -> str:
+        """The pod that holds the lease; empty while nobody does."""
+        lease = self.api.find("Lease", RELEASE, NAMESPACE) or {"spec": {}}
+        return str(lease["spec"].get("holderIdentity") or "").partition("@")[0]
+
     def kill(self) -> None:
         """SIGKILL every replica, and wait until others took over."""
         killed = {pod["metadata"]["uid"] for pod in self.pods()}
@@ -74,6 +92,13 @@ class Installation:
     def thaw(self) -> None:
         """Let rollouts move again."""
         self.api.delete("ConfigMap", SWITCH, NAMESPACE)
+
+    def _is_settled(self, replicas: int) -> bool:
+        deployment = self.api.get("Deployment", RELEASE, NAMESPACE)
+        status, pods = deployment.get("status", {}), self.pods()
+        seen = status.get("observedGeneration") == deployment["metadata"]["generation"]
+        new = status.get("updatedReplicas") == status.get("readyReplicas") == replicas
+        return seen and new and len(pods) == replicas and all(map(is_ready, pods))
 
     def _is_frozen(self) -> bool:
         logs = [self.api.try_logs(pod["metadata"]["name"], NAMESPACE, sinceSeconds="300") for pod in self.pods()]
@@ -113,14 +138,17 @@ def helm(cluster: Cluster, *arguments: str, values: dict[str, Any] | None = None
     return done.stdout
 
 
+def named(image: str) -> dict[str, str]:
+    """An image in the chart's words."""
+    repository, tag = image.rsplit(":", 1)
+    return {"repository": repository, "tag": tag}
+
+
 def values_for(cluster: Cluster, releases: Releases, prometheus: PrometheusServer) -> dict[str, Any]:
     """The chart's values on the cluster under test."""
-    (operator, operator_tag), (worker, worker_tag) = (
-        image.rsplit(":", 1) for image in (cluster.operator_image, cluster.worker_image)
-    )
     return {
-        "image": {"repository": operator, "tag": operator_tag},
-        "worker": {"image": {"repository": worker, "tag": worker_tag}},
+        "image": named(cluster.operator_image),
+        "worker": {"image": named(cluster.worker_image)},
         # One replica that is followed quickly, so that a killed one costs the test seconds.
         "replicas": 1,
         "leaseSeconds": 4,
@@ -142,18 +170,12 @@ def installation(cluster: Cluster, releases: Releases, prometheus: PrometheusSer
     cluster.api.apply({"apiVersion": "v1", "kind": "Namespace", "metadata": {"name": NAMESPACE, "labels": RESTRICTED}})
     for secret in releases.secrets(NAMESPACE):
         cluster.api.apply(secret)
-    installed = Installation(cluster)
-    values = values_for(cluster, releases, prometheus)
-    helm(cluster, "upgrade", "--install", RELEASE, str(CHART), "--values", "-", values=values)
+    installed = Installation(cluster, values_for(cluster, releases, prometheus))
     try:
-        wait_until(
-            lambda: bool(installed.pods()) and all(is_ready(pod) for pod in installed.pods()),
-            "the operator to be ready",
-            explain=installed.explain,
-        )
+        installed.install()
         yield installed
     finally:
-        helm(cluster, "uninstall", RELEASE, "--wait")
+        installed.uninstall()
         for kind in ("distillationjobs", "edgerollouts"):
             cluster.api.delete("CustomResourceDefinition", f"{kind}.dram.dev")
         cluster.api.delete("Namespace", NAMESPACE)

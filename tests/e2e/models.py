@@ -7,9 +7,9 @@ from pathlib import Path
 
 import numpy as np
 import urllib3
+from mypy_boto3_s3 import S3Client
 
 from dram_agent.child import Child, RuntimeSettings
-from tests.cluster.s3 import S3Server
 from tests.e2e.fleet import CONTEXT_TOKENS, PARALLEL
 from tests.models import ModelShape, write_model
 from tests.workers.export.exporting import exported
@@ -29,15 +29,17 @@ class Source:
 
     uri: str
     sha256: str
-    storage: dict[str, object]
+    storage: dict[str, object] | None = None
+    """None takes the installation's."""
 
     @property
     def spec(self) -> dict[str, object]:
         """`spec.artifact`."""
-        return {"uri": self.uri, "sha256": self.sha256, "storage": self.storage}
+        named: dict[str, object] = {"uri": self.uri, "sha256": self.sha256}
+        return named | ({"storage": self.storage} if self.storage else {})
 
 
-def put(store: S3Server, prefix: str, name: str, model: bytes) -> Source:
+def put(client: S3Client, prefix: str, name: str, model: bytes) -> Source:
     """Store a model as an artifact; the name is a file in it, so that equal models are different releases."""
     files = {"model.gguf": (model, "model"), "note.txt": (name.encode(), "card")}
     entries = [
@@ -47,9 +49,8 @@ def put(store: S3Server, prefix: str, name: str, model: bytes) -> Source:
     manifest = json.dumps({"formatVersion": 1, "files": entries}, sort_keys=True).encode()
     digest = hashlib.sha256(manifest).hexdigest()
     for path, body in [*((path, body) for path, (body, _) in files.items()), ("manifest.json", manifest)]:
-        store.client().put_object(Bucket="dram", Key=f"{prefix}/{name}/{path}", Body=body)
-    storage = {"endpoint": store.endpoint, "region": store.region, "pathStyle": True, "secretRef": {"name": "s3"}}
-    return Source(f"s3://dram/{prefix}/{name}", digest, storage)
+        client.put_object(Bucket="dram", Key=f"{prefix}/{name}/{path}", Body=body)
+    return Source(f"s3://dram/{prefix}/{name}", digest)
 
 
 def noisy(model: bytes, folder: Path) -> bytes:

@@ -3,7 +3,7 @@
 import subprocess
 import sys
 import time
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -41,19 +41,6 @@ class Releases:
     def root(self) -> str:
         """The pinned root."""
         return (self.keys / "root.json").read_text()
-
-    def dram(self, *arguments: str) -> str:
-        """Run `dram` with the repository's credentials."""
-        done = subprocess.run(
-            [sys.executable, "-m", "dram_operator.cli", *arguments],
-            env={"PATH": "/usr/bin:/bin", "PYTHONPATH": ":".join(sys.path), **self.s3.owner.environment()},
-            capture_output=True,
-            text=True,
-            check=False,
-        )
-        if done.returncode:
-            raise RuntimeError(f"dram {' '.join(arguments)}: {done.stderr}")
-        return done.stdout
 
     def document(self, channel: str) -> ChannelDocument | None:
         """What a device of the channel would be told now, verified by the stock TUF client."""
@@ -114,13 +101,28 @@ class Releases:
         }
 
 
+def dram(*arguments: str, credentials: Mapping[str, str] | None = None) -> str:
+    """Run `dram`, with the repository's credentials where it needs them."""
+    done = subprocess.run(
+        [sys.executable, "-m", "dram_operator.cli", *arguments],
+        env={"PATH": "/usr/bin:/bin", "PYTHONPATH": ":".join(sys.path), **(credentials or {})},
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    if done.returncode:
+        raise RuntimeError(f"dram {' '.join(arguments)}: {done.stderr}")
+    return done.stdout
+
+
 def begin(s3: S3Server, folder: Path) -> Releases:
     """Make keys and an empty repository, as the how-to says."""
     made = Releases(s3, folder / "keys", folder / "cache")
     s3.bucket(BUCKET)
-    made.dram(
+    dram(
         *("keys", "init", "--keys", str(made.keys), "--repository", f"s3://{BUCKET}"),
         *("--endpoint", s3.endpoint, "--region", s3.region),
+        credentials=s3.owner.environment(),
     )
     return made
 
@@ -144,5 +146,5 @@ def scraping(kubeconfig: Path, host: str) -> Iterator[PrometheusServer]:
         "relabel_configs": found,
     }
     config = {"global": {"scrape_interval": SCRAPE, "scrape_timeout": SCRAPE}, "scrape_configs": [devices]}
-    with PrometheusServer(config=config, address=host) as server:
+    with PrometheusServer(config=config, address=host, receives=True) as server:
         yield server

@@ -13,15 +13,15 @@ from dram_operator.core.rollout.analysis import SHORTEST_WINDOW_SECONDS
 from dram_operator.core.rollout.presets import Context, preset_queries
 from tests.builders import ARollout, a_rollout
 from tests.cluster.api import Api, Object, wait_until
-from tests.cluster.prometheus import PrometheusServer
 from tests.e2e.fleet import SIZE, Fleet
-from tests.e2e.releases import Releases
 from tests.integration.api.server import table
 
 STEP_SECONDS = 420
 """The longest that one step may take on a machine that does ten things at once."""
 INTERVAL_SECONDS = 10
 MIN_SAMPLES = 5
+GOLDEN: Object = {"name": "golden", "preset": "GoldenPassRatio", "min": "0.9", "minSamples": MIN_SAMPLES}
+ERRORS: Object = {"name": "errors", "preset": "ErrorRatio", "max": "0.1", "minSamples": MIN_SAMPLES}
 
 
 @dataclass(frozen=True)
@@ -29,8 +29,8 @@ class RolloutStory:
     """An EdgeRollout and its devices."""
 
     api: Api
-    releases: Releases
-    prometheus: PrometheusServer
+    prometheus: str
+    """Address of the metrics server, as this process reaches it."""
     fleet: Fleet
     namespace: str
     name: str
@@ -43,6 +43,12 @@ class RolloutStory:
     def offer(self, artifact: Object, *metrics: Object, bake_seconds: int = 5) -> None:
         """Apply the rollout with this artifact: to 1, 3 and 6 of the devices."""
         self.api.apply(the_rollout(artifact, metrics, bake_seconds).named_in(self.name, self.namespace))
+
+    def delete(self) -> None:
+        """Delete the rollout, and wait until the operator let it go."""
+        self.api.delete("EdgeRollout", self.name, self.namespace)
+        gone = "the rollout to go"
+        wait_until(lambda: self.api.find("EdgeRollout", self.name, self.namespace) is None, gone, explain=self.explain)
 
     def object(self) -> Object:
         """The EdgeRollout as it is now."""
@@ -104,7 +110,7 @@ class RolloutStory:
 
     def query(self, text: str) -> list[tuple[dict[str, str], float]]:
         """Series of an instant query now."""
-        answer = urllib3.request("GET", f"{self.prometheus.url}/api/v1/query", fields={"query": text})
+        answer = urllib3.request("GET", f"{self.prometheus}/api/v1/query", fields={"query": text})
         return [(one["metric"], float(one["value"][1])) for one in answer.json()["data"]["result"]]
 
     def running(self) -> dict[str, str]:
