@@ -1,15 +1,22 @@
 """What goes wrong on a cluster ends in a condition that names the field and the remedy."""
 
+from collections.abc import Callable, Iterator, Mapping
+from concurrent.futures import Future, ThreadPoolExecutor
+from contextlib import ExitStack
 from typing import Any
 
 import pytest
 
 from tests.builders import AJob
 from tests.cluster.api import Object, wait_until
+from tests.cluster.s3 import S3Server
+from tests.e2e.conftest import a_namespace, names_under_test
+from tests.e2e.installation import Installation
 from tests.e2e.story import Story
 from tests.e2e.tiny import SMALL, job_for
 
-pytestmark = pytest.mark.usefixtures("begun")
+AT_ONCE = 4
+"""Jobs side by side: most of their time is waiting for a deadline."""
 
 
 def one_attempt(story: Story) -> AJob:
@@ -29,7 +36,7 @@ def cores(quantity: str) -> float:
     return float(quantity[:-1]) / 1000 if quantity.endswith("m") else float(quantity)
 
 
-def test_a_worker_above_its_memory_limit(story: Story) -> None:
+def a_worker_above_its_memory_limit(story: Story) -> None:
     tight = {"requests": {"cpu": "50m", "memory": "100Mi"}, "limits": {"memory": "150Mi"}}
     story.apply(one_attempt(story).having("spec.podTemplate.resources", {"default": SMALL, "train": tight}))
 
@@ -39,7 +46,7 @@ def test_a_worker_above_its_memory_limit(story: Story) -> None:
     assert says(condition, "spec.podTemplate.resources", "train")
 
 
-def test_an_image_that_cannot_be_pulled(story: Story) -> None:
+def an_image_that_cannot_be_pulled(story: Story) -> None:
     absent = "dram.test/absent:1"
     job = one_attempt(story).having("spec.podTemplate.image", absent).having("spec.pendingDeadlineSeconds", 10)
     story.apply(job)
@@ -50,7 +57,7 @@ def test_an_image_that_cannot_be_pulled(story: Story) -> None:
     assert says(condition, absent, "spec.podTemplate.image")
 
 
-def test_no_node_fits(story: Story) -> None:
+def no_node_fits(story: Story) -> None:
     nowhere = {"dram.dev/no-such-label": "here"}
     job = one_attempt(story).having("spec.podTemplate.nodeSelector", nowhere).having("spec.pendingDeadlineSeconds", 10)
     story.apply(job)
@@ -63,7 +70,7 @@ def test_no_node_fits(story: Story) -> None:
     wait_until(lambda: not story.pods("resolve"), "the waiting pod to go", explain=story.explain)
 
 
-def test_half_of_a_gang_is_placed(story: Story) -> None:
+def half_of_a_gang_is_placed(story: Story) -> None:
     node = story.api.list("Node")[0]
     most_of_a_node = f"{int(cores(node['status']['allocatable']['cpu']) * 550)}m"
     large = {"requests": {"cpu": most_of_a_node, "memory": "256Mi"}, "limits": {"memory": "3Gi"}}
@@ -78,14 +85,15 @@ def test_half_of_a_gang_is_placed(story: Story) -> None:
     wait_until(lambda: not story.pods("train"), "the placed half to end", explain=story.explain)
 
 
-@pytest.mark.parametrize(
-    ("kind", "spec"),
-    [
-        ("ResourceQuota", {"hard": {"pods": "0"}}),
-        ("LimitRange", {"limits": [{"type": "Container", "max": {"memory": "64Mi"}}]}),
-    ],
-)
-def test_the_namespace_refuses_the_pods(story: Story, kind: str, spec: dict[str, Any]) -> None:
+def a_quota_refuses_the_pods(story: Story) -> None:
+    refused_by(story, "ResourceQuota", {"hard": {"pods": "0"}})
+
+
+def a_limit_range_refuses_the_pods(story: Story) -> None:
+    refused_by(story, "LimitRange", {"limits": [{"type": "Container", "max": {"memory": "64Mi"}}]})
+
+
+def refused_by(story: Story, kind: str, spec: dict[str, Any]) -> None:
     metadata = {"name": "refusing", "namespace": story.namespace}
     story.api.apply({"apiVersion": "v1", "kind": kind, "metadata": metadata, "spec": spec})
     story.apply(one_attempt(story).having("spec.pendingDeadlineSeconds", 18))
@@ -97,7 +105,7 @@ def test_the_namespace_refuses_the_pods(story: Story, kind: str, spec: dict[str,
     assert says(condition, "spec.podTemplate.resources", "waited 18 s")
 
 
-def test_the_store_refuses_the_credentials(story: Story) -> None:
+def the_store_refuses_the_credentials(story: Story) -> None:
     secret = {"apiVersion": "v1", "kind": "Secret", "metadata": {"name": "s3", "namespace": story.namespace}}
     story.api.apply({**secret, "stringData": {"AWS_ACCESS_KEY_ID": "owner", "AWS_SECRET_ACCESS_KEY": "wrong"}})
     story.apply(one_attempt(story))
@@ -108,7 +116,7 @@ def test_the_store_refuses_the_credentials(story: Story) -> None:
     assert says(condition, "spec.storage")
 
 
-def test_the_bucket_is_missing(story: Story) -> None:
+def the_bucket_is_missing(story: Story) -> None:
     story.apply(one_attempt(story).having("spec.storage.uri", "s3://no-such-bucket/x"))
 
     condition = story.wait_failed()
@@ -117,7 +125,7 @@ def test_the_bucket_is_missing(story: Story) -> None:
     assert says(condition, "spec.storage.uri", "no-such-bucket")
 
 
-def test_the_store_does_not_answer(story: Story) -> None:
+def the_store_does_not_answer(story: Story) -> None:
     story.apply(one_attempt(story).having("spec.storage.endpoint", "http://127.0.0.1:9"))
 
     condition = story.wait_failed()
@@ -126,7 +134,7 @@ def test_the_store_does_not_answer(story: Story) -> None:
     assert says(condition, "spec.storage.endpoint", "127.0.0.1:9")
 
 
-def test_the_teacher_is_missing(story: Story) -> None:
+def the_teacher_is_missing(story: Story) -> None:
     story.apply(one_attempt(story).having("spec.teacher.uri", "s3://models/absent"))
 
     condition = story.wait_failed()
@@ -135,7 +143,7 @@ def test_the_teacher_is_missing(story: Story) -> None:
     assert says(condition, "spec.teacher.uri", "s3://models/absent")
 
 
-def test_the_secret_is_missing(story: Story) -> None:
+def the_secret_is_missing(story: Story) -> None:
     story.apply(
         one_attempt(story).having("spec.storage.secretRef.name", "absent").having("spec.pendingDeadlineSeconds", 10)
     )
@@ -144,3 +152,39 @@ def test_the_secret_is_missing(story: Story) -> None:
 
     assert condition["reason"] == "ContainerConfigFailed"
     assert says(condition, '"absent" not found', "waited 10 s")
+
+
+MISTAKES: Mapping[str, Callable[[Story], None]] = {
+    mistake.__name__: mistake
+    for mistake in (
+        a_worker_above_its_memory_limit,
+        an_image_that_cannot_be_pulled,
+        no_node_fits,
+        half_of_a_gang_is_placed,
+        a_quota_refuses_the_pods,
+        a_limit_range_refuses_the_pods,
+        the_store_refuses_the_credentials,
+        the_bucket_is_missing,
+        the_store_does_not_answer,
+        the_teacher_is_missing,
+        the_secret_is_missing,
+    )
+}
+
+
+@pytest.fixture(scope="module")
+def made(
+    request: pytest.FixtureRequest, installation: Installation, tiny_files: S3Server, begun: None
+) -> Iterator[Mapping[str, Future[None]]]:
+    """Each mistake under test in a namespace of its own, some at once."""
+    with ExitStack() as stack, ThreadPoolExecutor(AT_ONCE) as pool:
+        futures = {}
+        for name in names_under_test(request):
+            story = stack.enter_context(a_namespace(installation, tiny_files, name.replace("_", "-")))
+            futures[name] = pool.submit(MISTAKES[name], story)
+        yield futures
+
+
+@pytest.mark.parametrize("name", MISTAKES)
+def test_the_condition_names_field_and_remedy_when(made: Mapping[str, Future[None]], name: str) -> None:
+    made[name].result()

@@ -12,7 +12,7 @@ import pytest
 from tests.cluster.api import wait_until
 from tests.cluster.s3 import S3Server
 from tests.e2e.cluster import Cluster
-from tests.e2e.conftest import a_namespace
+from tests.e2e.conftest import a_namespace, names_under_test
 from tests.e2e.installation import Installation
 from tests.e2e.story import Story
 from tests.e2e.tiny import EVERY, STEPS, job_for, upload
@@ -112,13 +112,9 @@ def disturbed(
     request: pytest.FixtureRequest, installation: Installation, tiny_files: S3Server, own_store: S3Server
 ) -> Iterator[Mapping[str, Future[Story]]]:
     """What each fault under test leaves, some at once."""
-    here = [
-        item for item in request.session.items if isinstance(item, pytest.Function) and item.module is request.module
-    ]
-    names = [str(item.callspec.params["name"]) for item in here]
     with ExitStack() as stack, ThreadPoolExecutor(AT_ONCE) as pool:
         futures = {}
-        for name in names:
+        for name in names_under_test(request):
             store = own_store if FAULTS[name] is the_object_store_is_away_for_thirty_seconds else tiny_files
             story = stack.enter_context(a_namespace(installation, store, name.replace("_", "-")))
             futures[name] = pool.submit(play, story, FAULTS[name], installation)
