@@ -20,7 +20,7 @@ from tests.cluster.processes import Processes, fresh_folder
 DOCKERFILE = """FROM {agent}
 USER 0
 ENV PATH=/usr/sbin:/usr/bin:/sbin:/bin
-RUN apt-get update && apt-get install --yes --no-install-recommends dbus systemd && useradd --system dram
+RUN apt-get update && apt-get install --yes --no-install-recommends dbus systemd
 """
 BOOT = """
 set -e

@@ -1,6 +1,7 @@
 """The service of examples/edge-agent on a real Debian under its own systemd: started, killed, without power, and held in its bounds."""
 
 import json
+import re
 import shutil
 import time
 from collections.abc import Iterator
@@ -18,6 +19,8 @@ from tests.agent.test_main import HELLO, PATIENCE_SECONDS
 from tests.cluster.folders import REPOSITORY
 
 EXAMPLES = REPOSITORY / "examples/edge-agent"
+HOW_TO = REPOSITORY / "docs/how-to/linux-device.md"
+(SETUP,) = re.findall(r"^```sh\n(useradd .*?)^```$", HOW_TO.read_text(), re.MULTILINE | re.DOTALL)
 UNIT = "dram-agent.service"
 QUICK: dict[str, Any] = {"poll_seconds": 1, "active_poll_seconds": 1, "backoff_seconds": 1}
 PROBE = Path(__file__).parent / "probe.py"
@@ -26,7 +29,7 @@ pytestmark = pytest.mark.long
 
 
 class Device:
-    """A machine with the service, installed as the example says."""
+    """A machine with the service, installed as the how-to says."""
 
     def __init__(self, machine: Machine, settings: dict[str, Any]) -> None:
         self.machine, self.settings = machine, settings
@@ -73,15 +76,12 @@ def device(machine: Machine, settings: dict[str, Any], tmp_path: Path) -> Device
     absent = {"cloud", "push"}
     config = {name: value for name, value in given.items() if name not in absent}
     config |= {name: settings[name] for name in here}
-    folder = machine.tree / "etc/dram"
-    folder.mkdir()
+    folder = machine.tree / "root"
     (folder / "agent.yaml").write_text(yaml.safe_dump(config))
-    for name in ("root.json", "device-id"):
-        shutil.copy(tmp_path / name, folder)
-    machine.run("chown", "--recursive", "dram:", "/etc/dram")
-    machine.run("chmod", "--recursive", "u=rwX,go=", "/etc/dram")
-    shutil.copy(EXAMPLES / UNIT, machine.tree / "etc/systemd/system" / UNIT)
-    machine.run("systemctl", "daemon-reload")
+    (folder / "token").touch()
+    for file in (tmp_path / "root.json", tmp_path / "device-id", EXAMPLES / UNIT):
+        shutil.copy(file, folder)
+    machine.run("sh", "-e", "-c", f"cd /root\n{SETUP}")
     return Device(machine, config)
 
 
