@@ -164,6 +164,17 @@ def test_images_that_do_not_belong_together(admin: Seat, install: Install) -> No
     assert (outcome, "dram/worker:0.0.1 has another version" in message) == ("bad", True)
 
 
+def test_workers_without_an_image(admin: Seat, install: Install) -> None:
+    def without(deployment: Object) -> None:
+        (container,) = deployment["spec"]["template"]["spec"]["containers"]
+        container["env"] = [one for one in container["env"] if one["name"] != "DRAM_IMAGE"]
+
+    install(change=without)
+    outcome, message, remedy = findings(admin, "--operator-namespace", HOME)[1]["workers' image"]
+    assert (outcome, message) == ("bad", "none is set")
+    assert "worker.image.repository" in remedy
+
+
 def test_an_image_that_cannot_be_pulled(admin: Seat, api: Api, install: Install) -> None:
     labels = install(ready=0)["spec"]["selector"]["matchLabels"]
     api.apply({"apiVersion": "v1", "kind": "ServiceAccount", "metadata": {"name": "default", "namespace": HOME}})
@@ -279,6 +290,13 @@ def test_from_inside_each_fault_has_its_line_and_remedy(
     outcome, message, remedy = found[check]
     assert (code, outcome, bool(remedy)) == (4, "bad", True)
     assert want in message
+
+
+def test_a_server_that_keeps_no_metrics(admin: Seat, inside: pytest.MonkeyPatch, s3_server: S3Server) -> None:
+    inside.setenv("DRAM_PROMETHEUS", json.dumps([{"name": "default", "url": s3_server.endpoint}]))
+    outcome, message, remedy = findings(admin)[1]["prometheus default"]
+    assert (outcome, message.partition(": ")[0]) == ("bad", s3_server.endpoint)
+    assert remedy.startswith("check its url")
 
 
 def test_a_key_that_was_rotated_out(admin: Seat, inside: pytest.MonkeyPatch, repository: Installation) -> None:
