@@ -33,12 +33,16 @@ def accesses(log: Path, user: str) -> set[Access]:
     return {access for event in events(log) if event["user"]["username"] == user and (access := _access(event))}
 
 
-def refused(log: Path, user: str) -> list[str]:
-    """What a user asked for without the right to it, e.g. `get secrets in tv`. What admission or a quota refuses is not here."""
+def refused(log: Path, user: str, since: str = "") -> list[str]:
+    """What a user asked for without the right to it since a time as in metadata.creationTimestamp, e.g. `get secrets in tv`.
+
+    What admission or a quota refuses is not here.
+    """
     return [
         f"{event['verb']} {event.get('objectRef', {}).get('resource')} in {event.get('objectRef', {}).get('namespace')}"
         for event in events(log)
         if event["user"]["username"] == user
+        and event["requestReceivedTimestamp"] >= since
         and event.get("annotations", {}).get("authorization.k8s.io/decision") == "forbid"
     ]
 

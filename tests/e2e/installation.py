@@ -68,13 +68,16 @@ class Installation:
         wait_until(lambda: self._is_settled(given["replicas"]), "the operator to be ready", explain=self.explain)
 
     def uninstall(self) -> None:
-        """Uninstall the chart: the CRDs stay, and what is in them."""
+        """Uninstall the chart, and wait until the operator is gone: the CRDs stay, and what is in them."""
         helm(self.cluster, "uninstall", RELEASE, "--ignore-not-found", "--wait")
+        wait_until(lambda: not self.pods(), "the operator to end", explain=self.explain)
 
     def leader(self) -> str:
-        """The pod that holds the lease; empty while nobody does."""
+        """The pod that holds the lease; empty while none of those that are there does."""
         lease = self.api.find("Lease", RELEASE, NAMESPACE) or {"spec": {}}
-        return str(lease["spec"].get("holderIdentity") or "").partition("@")[0]
+        holder = str(lease["spec"].get("holderIdentity") or "")
+        names = [str(pod["metadata"]["name"]) for pod in self.pods()]
+        return next((name for name in names if holder.startswith(f"{name}-")), "")
 
     def kill(self) -> None:
         """SIGKILL every replica, and wait until others took over."""

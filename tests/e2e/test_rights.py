@@ -6,7 +6,7 @@ import pytest
 
 from tests.cluster.api import wait_until
 from tests.cluster.audit import accesses, places, refused, rules_accesses, users
-from tests.e2e.installation import NAMESPACE, Installation
+from tests.e2e.installation import NAMESPACE, RELEASE, Installation
 from tests.e2e.story import Story
 from tests.e2e.test_selftest import POD
 from tests.e2e.test_tryout import NAME as TRIED_OUT
@@ -57,7 +57,8 @@ def test_the_verbs_in_the_audit_log_equal_the_operators_roles(
 
 
 def test_the_operator_asked_for_nothing_that_it_has_no_right_to(installation: Installation, log: Path) -> None:
-    assert refused(log, installation.user) == []
+    since = installation.api.get("Deployment", RELEASE, NAMESPACE)["metadata"]["creationTimestamp"]
+    assert refused(log, installation.user, since) == []
     assert places(log, installation.user, "leases") == {NAMESPACE}, "leases are the operator's own"
 
 
