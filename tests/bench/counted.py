@@ -14,11 +14,14 @@ from pathlib import Path
 from threading import Event, Thread
 from typing import Any
 
+import urllib3
+
 from dram_agent.buckets import LATENCY_BUCKETS
 from dram_operator.core.rollout.recording import (
     AGES,
     BUCKETS,
     COUNTS,
+    EVALUATION_SECONDS,
     GOLDEN_COUNT,
     GOLDEN_SUM,
     KNOWN,
@@ -27,7 +30,7 @@ from dram_operator.core.rollout.recording import (
     SOAKS,
 )
 from dram_operator.core.times import stamp
-from tests.bench.operator import ADMIN_RULES
+from tests.bench.operator import ADMIN_RULES, ROOT
 from tests.bench.results import Row
 from tests.bench.rollout import (
     ARTIFACT,
@@ -52,6 +55,7 @@ NAME = "fleet"
 CHANNEL = f"{NAMESPACE}/{NAME}"
 OLD = "cd" * 32
 REGIONS, RINGS = 50, ("canary", "early", "late", "kiosk")
+RULES = ROOT / "charts" / "dram" / "files" / "recording-rules.yaml"
 INTERVAL_SECONDS = 20
 TELLING_SECONDS = 20.0
 LOOKS = 4
@@ -68,7 +72,7 @@ def _measured(name: str, devices: int) -> list[Row]:
         tempfile.TemporaryDirectory() as folder,
         ControlPlane() as plane,
         S3Server() as s3,
-        PrometheusServer(receives=True) as prometheus,
+        PrometheusServer(receives=True, config={"rule_files": [str(RULES)]}) as prometheus,
     ):
         around = Surroundings(plane, s3, prometheus, Path(folder) / "keys")
         tell = partial(told_by_each, devices) if devices <= FLEETS["10k"] else partial(told_in_counts, devices)
@@ -90,7 +94,7 @@ def measure(around: Surroundings, name: str, devices: int) -> list[Row]:
         size = len(json.dumps(api.get("EdgeRollout", NAME, NAMESPACE)["status"], separators=(",", ":")))
     how = "counted" if devices > FLEETS["10k"] else "listed"
     note = f"lower is better; {devices:,} devices, {how}; one rollout at work, two presets"
-    return [
+    found = [
         Row(f"fleet.operator_rss_bytes.{name}", rss, "B", note=note),
         Row(
             f"fleet.look_cpu_seconds.{name}",
@@ -100,6 +104,19 @@ def measure(around: Surroundings, name: str, devices: int) -> list[Row]:
         ),
         Row(f"fleet.status_bytes.{name}", size, "B", note=f"{note}; at most {64 << 10}"),
     ]
+    if how == "listed":
+        told = (
+            f"lower is better; what an evaluation of the recording rules takes Prometheus, every {EVALUATION_SECONDS} s"
+        )
+        found.append(Row(f"fleet.recording_seconds.{name}", recording_seconds(around.prometheus), "s", note=told))
+    return found
+
+
+def recording_seconds(server: PrometheusServer) -> float:
+    """How long the latest evaluation of the recording rules took."""
+    lines = urllib3.request("GET", f"{server.url}/metrics").data.decode().splitlines()
+    [told] = [one for one in lines if one.startswith("prometheus_rule_group_last_duration_seconds{")]
+    return float(told.rsplit(maxsplit=1)[-1])
 
 
 def at_work() -> Object:
