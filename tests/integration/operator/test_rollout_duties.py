@@ -90,7 +90,12 @@ def test_a_lost_status_is_taken_over_from_the_signed_document(site: Site, api: A
         before = channel.document
         api.patch("EdgeRollout", "restored", namespace, {"metadata": {"finalizers": []}})
         api.patch("EdgeRollout", "restored", namespace, {"status": None}, subresource="status")
-        obj = site.wait(namespace, "restored", "to be taken over", lambda o: condition(o, "Ready") == "True Completed")
+        obj = site.wait(
+            namespace,
+            "restored",
+            "to be taken over, its finalizer put back",
+            lambda o: condition(o, "Ready") == "True Completed" and o["metadata"].get("finalizers"),
+        )
     assert obj["status"]["stable"]["release"]["digest"] == site.new
     assert obj["status"]["attempt"] == 2
     assert obj["metadata"]["finalizers"] == [FINALIZER]
