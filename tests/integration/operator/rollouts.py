@@ -188,7 +188,7 @@ def a_site(
     installation = begin(s3, folder, clock)
     with ExitStack() as stack:
         fleet = stack.enter_context(Fleet())
-        prometheus = stack.enter_context(PrometheusServer(config=scraping(fleet.target)))
+        prometheus = stack.enter_context(PrometheusServer(config=scraping(fleet.target), receives=True))
         yield Site(plane, s3, installation, prometheus, fleet)
 
 

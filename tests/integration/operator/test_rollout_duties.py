@@ -1,6 +1,7 @@
 """What the operator owes an EdgeRollout besides moving it: farewell, memory, the switch, signatures in time, and plain words."""
 
 import json
+import time
 from collections.abc import Iterator
 from datetime import datetime, timedelta
 from pathlib import Path
@@ -8,10 +9,12 @@ from pathlib import Path
 import pytest
 
 from dram_operator.core.rollout import decide
+from dram_operator.core.rollout.recording import AGES, COUNTS, KNOWN, SOAKS
 from dram_operator.runtime.rollouts.floor import ANNOTATION
 from dram_operator.runtime.rollouts.publish import FINALIZER
 from tests.cluster.api import Api, wait_until
 from tests.cluster.controlplane import ControlPlane
+from tests.cluster.remote_write import write
 from tests.cluster.s3 import S3Server
 from tests.integration.operator.replica import Replica
 from tests.integration.operator.rollouts import DEVICES, Site, a_site, condition, is_completed, step
@@ -203,3 +206,22 @@ def test_a_fleet_too_large_to_be_listed_says_what_to_do(site: Site, api: Api, na
     assert condition(obj, "Ready") == "False FleetTooLarge"
     assert "load Dram's recording rules where devices are scraped" in message(obj, "Ready")
     assert "candidate" not in obj["status"]
+
+
+def test_a_fleet_that_was_counted_where_it_is_scraped_moves_on(site: Site, api: Api, namespace: str) -> None:
+    """The operator's own process, over counts of twenty thousand devices of which it sees none."""
+    own = {"channel": f"{namespace}/counts"}
+    arm = {"attempt": "1", "arm": "treated", "release": site.new, "within": str(SOAKS[0])}
+    points = [({"__name__": KNOWN, **own, "within": str(age)}, 20_000.0) for age in AGES]
+    points += [({"__name__": COUNTS, **own, **arm, "state": state}, 9_990.0) for state in ("reporting", "healthy")]
+    write(site.prometheus.url.removeprefix("http://"), time.time(), points)
+    with site.replica(namespace):
+        api.create(site.rollout(namespace, "counts").manifest())
+        obj = site.wait(
+            namespace,
+            "counts",
+            "to see its devices",
+            lambda o: o.get("status", {}).get("step", {}).get("devices", {}).get("healthy") == 9_990,
+        )
+    told = obj["status"]["step"]
+    assert (told["approximate"], told["devices"]["known"], told["devices"]["expected"]) == (True, 20_000, 10_000)
