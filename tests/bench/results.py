@@ -1,7 +1,9 @@
 """What a benchmark tells."""
 
 import json
-from collections.abc import Sequence
+import time
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import asdict, dataclass
 from pathlib import Path
 
@@ -30,6 +32,14 @@ def write(rows: Sequence[Row], path: Path) -> None:
     measured = {row.measure for row in rows}
     path.parent.mkdir(parents=True, exist_ok=True)
     path.write_text(json.dumps([row for row in known if row["measure"] not in measured] + fresh, indent=1) + "\n")
+
+
+@contextmanager
+def timed(measure: str, note: str, path: Path) -> Iterator[None]:
+    """Write how many seconds the block took."""
+    began = time.monotonic()
+    yield
+    write([Row(measure, time.monotonic() - began, "s", note=note)], path)
 
 
 def table(rows: Sequence[Row]) -> str:

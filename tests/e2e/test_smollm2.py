@@ -1,8 +1,11 @@
 """A real model on a whole cluster."""
 
+import pytest
+
 from tests.e2e.story import Story
 
 
+@pytest.mark.long
 def test_smollm2_becomes_two_variants(smollm2_begun: Story) -> None:
     status = smollm2_begun.wait_succeeded(patience_seconds=1000)
 

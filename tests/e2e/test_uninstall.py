@@ -1,5 +1,7 @@
 """The chart is uninstalled, and installed again: jobs, rollouts and devices go on as if nothing had happened."""
 
+from tests.bench.__main__ import RESULTS
+from tests.bench.results import timed
 from tests.cluster.api import Api, Object, wait_until
 from tests.e2e.bench import Bench
 from tests.e2e.fleet import SIZE
@@ -13,7 +15,8 @@ def test_uninstalling_leaves_objects_and_devices_alone_and_another_installation_
     before, restarts, served = left(api), story.fleet.restarts(), answered(bench)
     runs = story.running()
 
-    installation.uninstall()
+    with timed("story.helm_uninstall_seconds", "until the operator's pods are gone", RESULTS):
+        installation.uninstall()
 
     assert left(api) == before
     more = 20 * SIZE

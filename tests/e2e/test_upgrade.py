@@ -14,6 +14,8 @@ import pytest
 import yaml
 
 from dram_operator.adapters.releases.repository import PREVIOUS
+from tests.bench.__main__ import RESULTS
+from tests.bench.results import timed
 from tests.cluster.api import Api, Object, wait_until
 from tests.cluster.prometheus import PrometheusServer
 from tests.e2e.bench import Bench
@@ -66,7 +68,8 @@ def upgraded(
     trainers = uids(job.wait_stage("train"))
     story.offer(source.spec, GOLDEN, ERRORS, bake_seconds=BAKE_SECONDS)
     story.wait_step("1/3")
-    installation.install(chart, replicas=2, logLevel="DEBUG", **values)
+    with timed("story.helm_upgrade_seconds", "during a job and a rollout, until two operators are ready", RESULTS):
+        installation.install(chart, replicas=2, logLevel="DEBUG", **values)
     yield Upgraded(job, trainers, uids(job.pods("train")), source, attempt, commits, device)
     job.delete()
 
