@@ -25,9 +25,9 @@ from tests.e2e.tiny import NAME, job_for, upload
 
 FIRST = ("test_demo.py", "test_tutorial.py")
 """They install Dram themselves, and uninstall it, so nothing may be there yet."""
-LAST = ("test_rollout.py", "test_upgrade.py", "test_rights.py", "test_uninstall.py")
-"""From the first of them on, six devices are asked all the time. The third looks at what the operator asked for in all other stories; whoever is
-uninstalled loses its rights before its pod has ended."""
+LAST = ("test_rollout.py", "test_upgrade.py", "test_dashboards.py", "test_rights.py", "test_uninstall.py")
+"""From the first of them on, six devices are asked all the time. The third and the fourth look at what was measured, and at what the operator asked for,
+in all other stories; whoever is uninstalled loses its rights before its pod has ended."""
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:

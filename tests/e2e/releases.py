@@ -129,22 +129,23 @@ def begin(s3: S3Server, folder: Path) -> Releases:
 
 @contextmanager
 def scraping(kubeconfig: Path, host: str) -> Iterator[PrometheusServer]:
-    """A Prometheus that finds the devices' pods by the API and scrapes them."""
+    """A Prometheus that finds the pods of devices, operator and gateway by the API and scrapes them; a node's agent pushes."""
+    label = "__meta_kubernetes_pod_label_app_kubernetes_io_"
     found = [
         {
-            "source_labels": ["__meta_kubernetes_pod_label_app_kubernetes_io_name"],
-            "regex": "dram-agent",
+            "source_labels": [f"{label}name", f"{label}component"],
+            "regex": "dram-agent;.*|dram;(operator|gateway)",
             "action": "keep",
         },
         {"source_labels": ["__meta_kubernetes_pod_container_port_name"], "regex": "metrics", "action": "keep"},
         {"source_labels": ["__meta_kubernetes_pod_phase"], "regex": "Running", "action": "keep"},
         {"source_labels": ["__meta_kubernetes_pod_name"], "target_label": "pod"},
     ]
-    devices = {
-        "job_name": "devices",
+    pods = {
+        "job_name": "dram",
         "kubernetes_sd_configs": [{"role": "pod", "kubeconfig_file": str(kubeconfig)}],
         "relabel_configs": found,
     }
-    config = {"global": {"scrape_interval": SCRAPE, "scrape_timeout": SCRAPE}, "scrape_configs": [devices]}
+    config = {"global": {"scrape_interval": SCRAPE, "scrape_timeout": SCRAPE}, "scrape_configs": [pods]}
     with PrometheusServer(config=config, address=host, receives=True) as server:
         yield server

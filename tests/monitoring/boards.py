@@ -6,6 +6,8 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import Any
 
+import urllib3
+
 from tests.cluster.folders import REPOSITORY
 
 FOLDER = REPOSITORY / "charts" / "dram" / "files" / "dashboards"
@@ -46,6 +48,13 @@ def variables() -> Iterator[tuple[str, dict[str, Any]]]:
         for variable in board["templating"]["list"]:
             if variable["type"] == "query":
                 yield f"{uid}/{variable['name']}", variable
+
+
+def was_shown(prometheus: str, asked: Asked, choice: str = "everything", back: str = "30m:1s") -> bool:
+    """Whether a panel had a number at any time of the last while; `prometheus` is the server's address."""
+    query = f"count(last_over_time(({filled(asked.expr, choice)})[{back}]))"
+    answer = urllib3.request("GET", f"{prometheus}/api/v1/query", fields={"query": query}).json()
+    return bool(answer["data"]["result"])
 
 
 def filled(text: str, choice: str = "everything") -> str:

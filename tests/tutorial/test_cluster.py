@@ -8,14 +8,13 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
-import urllib3
 
 from tests.cluster.controlplane import ControlPlane
 from tests.cluster.processes import free_ports
 from tests.cluster.prometheus import PrometheusServer
 from tests.cluster.s3 import S3Server
 from tests.integration.operator.release_pods import ReleasePods
-from tests.monitoring.boards import Asked, filled, queries
+from tests.monitoring.boards import queries, was_shown
 from tests.tutorial.operator_pod import OperatorPod
 from tests.tutorial.session import scraping, set_desk, settings, tells_the_story, typed
 
@@ -50,15 +49,8 @@ def test_from_nothing_to_a_rolled_back_release(
         given = settings(s3, prometheus.url, devices, "dram.test/operator:0.1.0", "dram.test/worker:0.1.0")
 
         code, printed = typed(tmp_path, given, plane.kubeconfig)
-        silent = [asked.where for asked in SHOWN if not shown(prometheus, asked)]
+        silent = [asked.where for asked in SHOWN if not was_shown(prometheus.url, asked, "tutorial")]
 
     assert code == 0, f"{printed}\n{operator.log[-8000:]}"
     tells_the_story(printed)
     assert silent == [], "panels that had nothing to show while it happened"
-
-
-def shown(prometheus: PrometheusServer, asked: Asked) -> bool:
-    """Whether a panel had a number at any time of this story."""
-    query = f"count(last_over_time(({filled(asked.expr, 'tutorial')})[30m:1s]))"
-    answer = urllib3.request("GET", f"{prometheus.url}/api/v1/query", fields={"query": query}).json()
-    return bool(answer["data"]["result"])
