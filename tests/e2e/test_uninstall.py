@@ -12,13 +12,13 @@ def test_uninstalling_leaves_objects_and_devices_alone_and_another_installation_
     bench: Bench, installation: Installation
 ) -> None:
     api, story = installation.api, bench.story
-    before, restarts, served = left(api), story.fleet.restarts(), answered(bench)
+    before, restarts, served = left(api, story.namespace), story.fleet.restarts(), answered(bench)
     runs = story.running()
 
     with timed("story.helm_uninstall_seconds", "until the operator's pods are gone", RESULTS):
         installation.uninstall()
 
-    assert left(api) == before
+    assert left(api, story.namespace) == before
     more = 20 * SIZE
     wait_until(lambda: answered(bench) >= served + more, "answers of the devices themselves", explain=story.explain)
     assert story.running() == runs
@@ -28,12 +28,13 @@ def test_uninstalling_leaves_objects_and_devices_alone_and_another_installation_
     installation.install()
 
     wait_until(installation.leader, "a leader", explain=installation.explain)
-    assert left(api) == before
+    assert left(api, story.namespace) == before
 
 
-def left(api: Api) -> dict[str, Object]:
-    """Every job and rollout with what was decided, by uid."""
-    objects = [obj for kind in ("DistillationJob", "EdgeRollout") for obj in api.list(kind)]
+def left(api: Api, namespace: str) -> dict[str, Object]:
+    """Every job and rollout of a namespace with what was decided, by uid; those of other tests go with their namespaces meanwhile."""
+    objects = [obj for kind in ("DistillationJob", "EdgeRollout") for obj in api.list(kind, namespace)]
+    assert {obj["kind"] for obj in objects} == {"DistillationJob", "EdgeRollout"}
     assert not [obj for obj in objects if "deletionTimestamp" in obj["metadata"]]
     return {
         obj["metadata"]["uid"]: {
