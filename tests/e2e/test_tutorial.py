@@ -26,6 +26,7 @@ def empty(cluster: Cluster) -> Iterator[Cluster]:
         cluster.api.delete("CustomResourceDefinition", f"{kind}.dram.dev")
 
 
+@pytest.mark.long
 def test_from_nothing_to_a_rolled_back_release(empty: Cluster, tmp_path: Path) -> None:
     devices = f"{empty.host}:{free_ports(1, empty.host)[0]}"
     set_desk(tmp_path)
