@@ -1,7 +1,7 @@
 """A control plane with our resource in it, and a namespace for every test."""
 
 import itertools
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from functools import partial
 from pathlib import Path
 
@@ -10,6 +10,8 @@ import yaml
 
 from tests.cluster.api import Api, wait_until
 from tests.cluster.controlplane import ControlPlane
+from tests.cluster.s3 import S3Server
+from tests.integration.operator.rollouts import Site, a_site
 
 CRDS = Path(__file__).parents[3] / "crds"
 
@@ -52,6 +54,13 @@ def new_namespace(api: Api) -> NewNamespace:
 def namespace(new_namespace: NewNamespace) -> str:
     """A namespace of the test's own."""
     return new_namespace()
+
+
+@pytest.fixture(scope="module")
+def site(plane: ControlPlane, s3_server: S3Server, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Site]:
+    """An installation with devices and a metrics server, for the rollouts of a module."""
+    with a_site(plane, s3_server, tmp_path_factory.mktemp("site")) as site:
+        yield site
 
 
 def _is_served(api: Api, name: str) -> bool:

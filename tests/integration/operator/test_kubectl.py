@@ -1,22 +1,12 @@
 """The levers of `kubectl dram` with the real operator at the other end: what it does, the status that comes back, and the exit codes."""
 
-from collections.abc import Iterator
-
 import pytest
 
-from tests.cluster.controlplane import ControlPlane
-from tests.cluster.s3 import S3Server
 from tests.integration.kubectl.seat import Seat
 from tests.integration.operator.conftest import NewNamespace
-from tests.integration.operator.rollouts import DEVICES, Site, a_site, condition, is_completed, is_rolled_back, step
+from tests.integration.operator.rollouts import DEVICES, Site, condition, is_completed, is_rolled_back, step
 
 pytestmark = pytest.mark.long
-
-
-@pytest.fixture(scope="module")
-def site(plane: ControlPlane, s3_server: S3Server, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Site]:
-    with a_site(plane, s3_server, tmp_path_factory.mktemp("site")) as site:
-        yield site
 
 
 def is_waiting(obj: dict[str, dict[str, dict[str, str]]]) -> bool:

@@ -2,7 +2,7 @@
 
 import asyncio
 import json
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from contextlib import ExitStack
 from dataclasses import dataclass
 from pathlib import Path
@@ -14,8 +14,6 @@ from dram_operator.errors import Unavailable
 from dram_operator.runtime.rollouts.releases import Repository
 from dram_operator.runtime.surroundings import Surroundings
 from tests.cluster.api import Api, Object, wait_until
-from tests.cluster.controlplane import ControlPlane
-from tests.cluster.s3 import S3Server
 from tests.integration.operator.conftest import NewNamespace
 from tests.integration.operator.courses import NAME, SLOW, begin, is_settled, outcome, start, wait_settled
 from tests.integration.operator.fleet import Fault, FleetChannel
@@ -23,7 +21,6 @@ from tests.integration.operator.replica import Faults, RecordingKubernetes, Repl
 from tests.integration.operator.rollouts import (
     SignedArtifacts,
     Site,
-    a_site,
     a_twin,
     signed_artifacts,
 )
@@ -34,12 +31,6 @@ AT_ONCE = 8
 """Replicas that crash side by side, each over a namespace of its own: most of their time is waiting."""
 LEASE_SECONDS = 120.0
 """So many operators on one machine may keep each other waiting; that they lose their leases is another story."""
-
-
-@pytest.fixture(scope="module")
-def site(plane: ControlPlane, s3_server: S3Server, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Site]:
-    with a_site(plane, s3_server, tmp_path_factory.mktemp("site")) as site:
-        yield site
 
 
 Ended = tuple[Object, int, int]

@@ -2,7 +2,6 @@
 
 import json
 import time
-from collections.abc import Iterator
 from datetime import datetime, timedelta
 from pathlib import Path
 
@@ -20,12 +19,6 @@ from tests.integration.operator.replica import Replica
 from tests.integration.operator.rollouts import DEVICES, Site, a_site, condition, is_completed, step
 
 pytestmark = pytest.mark.long
-
-
-@pytest.fixture(scope="module")
-def site(plane: ControlPlane, s3_server: S3Server, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Site]:
-    with a_site(plane, s3_server, tmp_path_factory.mktemp("site")) as site:
-        yield site
 
 
 def is_offered(site: Site, namespace: str, name: str) -> bool:

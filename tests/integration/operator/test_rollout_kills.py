@@ -5,7 +5,6 @@ import os
 import subprocess
 import sys
 import time
-from collections.abc import Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
 
@@ -13,24 +12,16 @@ import pytest
 
 from dram_operator.settings import variable
 from tests.cluster.api import Object
-from tests.cluster.controlplane import ControlPlane
-from tests.cluster.s3 import S3Server
 from tests.integration.operator.conftest import NewNamespace
 from tests.integration.operator.courses import NAME, SLOW, begin, is_settled, outcome, start, wait_settled
 from tests.integration.operator.fleet import Fault
-from tests.integration.operator.rollouts import Site, a_site
+from tests.integration.operator.rollouts import Site
 
 pytestmark = pytest.mark.long
 
 PROGRAM = (sys.executable, "-m", "tests.integration.operator.rollout_program")
 LOOK_SECONDS = 0.03
 LONGEST_SECONDS = 400.0
-
-
-@pytest.fixture(scope="module")
-def site(plane: ControlPlane, s3_server: S3Server, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Site]:
-    with a_site(plane, s3_server, tmp_path_factory.mktemp("site")) as site:
-        yield site
 
 
 @dataclass

@@ -5,12 +5,10 @@ from collections.abc import Iterator
 import pytest
 
 from tests.cluster.api import Api, wait_until
-from tests.cluster.controlplane import ControlPlane
-from tests.cluster.s3 import S3Server
 from tests.integration.operator.conftest import NewNamespace
 from tests.integration.operator.fleet import Fault
 from tests.integration.operator.replica import Replica
-from tests.integration.operator.rollouts import DEVICES, Site, a_site, condition, is_completed, is_rolled_back
+from tests.integration.operator.rollouts import DEVICES, Site, condition, is_completed, is_rolled_back
 
 pytestmark = pytest.mark.long
 
@@ -25,12 +23,6 @@ FORWARD = [
     "StepPassed",
     "Completed",
 ]
-
-
-@pytest.fixture(scope="module")
-def site(plane: ControlPlane, s3_server: S3Server, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Site]:
-    with a_site(plane, s3_server, tmp_path_factory.mktemp("site")) as site:
-        yield site
 
 
 BREACHES = {
