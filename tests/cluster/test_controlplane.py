@@ -4,12 +4,13 @@ import json
 import subprocess
 import sys
 import textwrap
+from pathlib import Path
 
 import psutil
 import pytest
 
 from tests.cluster import audit
-from tests.cluster.api import ApiError
+from tests.cluster.api import ApiError, wait_until
 from tests.cluster.audit import Access
 from tests.cluster.controlplane import ControlPlane
 from tests.cluster.folders import cache_folder
@@ -29,6 +30,19 @@ def test_a_user_may_do_what_its_rules_say_and_the_audit_log_tells_what_it_asked(
     assert audit.refused(control_plane.audit_log, "reader") == ["list secrets in default"]
     assert audit.places(control_plane.audit_log, "reader", "configmaps") == {"default"}
     assert "reader" in audit.users(control_plane.audit_log)
+
+
+def test_the_audit_log_leaves_out_who_nobody_knows(control_plane: ControlPlane, tmp_path: Path) -> None:
+    known = control_plane.service_account_kubeconfig("default", "known").read_text()
+    stranger = tmp_path / "kubeconfig"
+    stranger.write_text(known.replace(json.loads(known)["users"][0]["user"]["token"], "forged"))
+
+    with pytest.raises(ApiError) as refused:
+        control_plane.api(stranger).list("Secret", "default")
+
+    assert refused.value.status == 401
+    wait_until(lambda: '"user":{}' in control_plane.audit_log.read_text(), "the request in the audit log")
+    assert "" not in audit.users(control_plane.audit_log)
 
 
 def test_a_service_account_gets_a_token_that_the_server_reviews(control_plane: ControlPlane) -> None:

@@ -36,9 +36,11 @@ def repeated(story: Story) -> bool:
 
 
 def test_the_verbs_in_the_audit_log_equal_the_operators_roles(
-    installation: Installation, story: Story, log: Path
+    installation: Installation, story: Story, log: Path, request: pytest.FixtureRequest
 ) -> None:
     """After the other stories, so that the log tells of them; what they need not do, a repeated event, is done here."""
+    if request.session.testsfailed:
+        pytest.skip("a story before this one failed, so that the log need not tell of every right; mend that one first")
     metadata = {"name": "no-jobs", "namespace": story.namespace}
     quota = {
         "apiVersion": "v1",
