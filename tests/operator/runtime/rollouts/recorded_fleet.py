@@ -9,7 +9,7 @@ from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
 from datetime import UTC, datetime, timedelta
 from http.client import HTTPConnection
-from typing import Self
+from typing import Protocol, Self
 from urllib.parse import urlencode
 
 from prometheus_client.samples import Sample
@@ -28,6 +28,22 @@ ENDINGS_LEFT_OUT = ("_created", "_sum", "_count")
 """What neither the rules nor the operator reads."""
 SPANS = {None, str(AGES[0]), str(AGES[2]), str(AGES[-2]), str(SOAKS[0])}
 """The spans that a rollout with an interval of a minute asks for."""
+
+
+class Watched(Protocol):
+    """A server with counts, and what time it is there."""
+
+    @property
+    def server(self) -> PrometheusServer:
+        """The server."""
+
+    @property
+    def at(self) -> datetime:
+        """The time."""
+
+    @property
+    def now(self) -> float:
+        """The same on a clock that nobody sets, in seconds."""
 
 
 @dataclass

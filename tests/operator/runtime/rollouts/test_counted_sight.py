@@ -20,7 +20,7 @@ from dram_operator.runtime.cache import Key
 from dram_operator.runtime.rollouts.sight import ReadList, Sight, View, needs_sight
 from tests.builders import ARollout, a_rollout
 from tests.operator.core.rollout.world import NEW, OLD, a_release
-from tests.operator.runtime.rollouts.recorded_fleet import CHANNEL, START, Device, RecordedFleet, ids_split_by
+from tests.operator.runtime.rollouts.recorded_fleet import CHANNEL, START, Device, RecordedFleet, Watched, ids_split_by
 
 KEY = Key("tv", "support-bot", "EdgeRollout")
 ATTEMPT, HALF = 7, 2**63 - 1
@@ -43,7 +43,7 @@ def the_rollout() -> EdgeRollout:
 class Eyes:
     """One sight over the fleet's server."""
 
-    fleet: RecordedFleet
+    fleet: Watched
     sight: Sight
     woken: "asyncio.Queue[Key]"
     key: Key = KEY
@@ -58,7 +58,7 @@ class Eyes:
 
 
 @asynccontextmanager
-async def eyes(fleet: RecordedFleet, exact_devices: int, read: ReadList | None = None) -> AsyncIterator[Eyes]:
+async def eyes(fleet: Watched, exact_devices: int, read: ReadList | None = None) -> AsyncIterator[Eyes]:
     woken = asyncio.Queue[Key]()
     endpoints = {"default": Prometheus(Endpoint("default", fleet.server.url))}
     sight = Sight(endpoints, woken.put_nowait, lambda: fleet.at, lambda: fleet.now, read, exact_devices)

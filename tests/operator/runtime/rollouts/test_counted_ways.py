@@ -16,7 +16,7 @@ from dram_operator.core.times import stamp
 from dram_operator.runtime.rollouts.sight import View
 from tests.cluster.remote_write import write
 from tests.operator.core.rollout.world import NEW, OLD, a_release
-from tests.operator.runtime.rollouts.recorded_fleet import CHANNEL, RecordedFleet
+from tests.operator.runtime.rollouts.recorded_fleet import CHANNEL, RecordedFleet, Watched
 from tests.operator.runtime.rollouts.test_counted_sight import eyes
 from tests.operator.runtime.rollouts.test_sight import at_work
 
@@ -46,7 +46,7 @@ def tell(fleet: RecordedFleet, known: float, healthy: float = 0) -> None:
     write(fleet.server.url.removeprefix("http://"), fleet.at.timestamp(), points)
 
 
-def a_rollout_at_work(fleet: RecordedFleet, attempt: int = 2, *, approximate: bool = False) -> EdgeRollout:
+def a_rollout_at_work(fleet: Watched, attempt: int = 2, *, approximate: bool = False) -> EdgeRollout:
     begun = stamp(fleet.at)
     made = at_work(startedAt=begun, approximate=approximate).having("status.attempt", attempt)
     return made.having("status.candidate.since", begun).build()
