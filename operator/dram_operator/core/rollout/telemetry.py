@@ -182,16 +182,13 @@ def questions(subject: Subject, memory: Memory, at: datetime) -> Questions:
 def _in_attempt(pick: str, expression: str, series: str, subject: Subject, back: int, at: datetime) -> str:
     """What devices told while they took part in the present attempt: an earlier one of the same release is another story.
 
-    A sample of before stays visible for LIVE_SECONDS: until then it also has to be as new as what tells of the attempt.
+    A sample of before stays visible for LIVE_SECONDS, so it also has to be as new as what tells of the attempt.
     """
     info = f'dram_device_info{{channel="{subject.channel}", attempt="{subject.attempt}"}}'
-    old_enough = int(_age(subject, at)) - LIVE_SECONDS
-    if old_enough <= 0:
-        taking_part = f"max by (channel, device) (timestamp({info}))"
-        return f"{expression} and (timestamp({series}) + {SAME_SECONDS} >= on (channel, device) group_left () {taking_part})"
-    span = min(back, old_enough)
-    ranges = (_range(span, ATTEMPT_POINTS),) if span else ()
-    return _with_past(pick, f"({expression} and on (channel, device) {info})", ranges)
+    taking_part = f"max by (channel, device) (timestamp({info}))"
+    told = f"{expression} and (timestamp({series}) + {SAME_SECONDS} >= on (channel, device) group_left () {taking_part})"
+    span = min(back, int(_age(subject, at)))
+    return _with_past(pick, f"({told})", (_range(span, ATTEMPT_POINTS),) if span > 0 else ())
 
 
 def _with_past(pick: str, expression: str, ranges: Iterable[str]) -> str:

@@ -81,6 +81,7 @@ HISTORY = (
     .device("live", NEW, 1800, 0, activated=1800, healthy=1700)
     .device("sick", NEW, 1800, 0, activated=1800)
     .device("silent", NEW, 3000, 2400, activated=3000, healthy=2900)
+    .device("short-lived", NEW, 3580, 3520)
     .device("fell-back", NEW, 3300, 2700, activated=3300, healthy=3300)
     .device("fell-back", OLD, 2640, 0, activated=2640, healthy=2640, gave_up=NEW)
     .device("earlier", OLD, 4200, 3660, attempt=6, gave_up=NEW)
@@ -137,7 +138,7 @@ def names(inventory: Inventory) -> list[str]:
 
 def test_every_device_of_the_look_back_is_known_and_nobody_elses(first: Memory) -> None:
     inventory = first.inventory()
-    assert names(inventory) == ["earlier", "fell-back", "live", "long-gone", "sick", "silent"]
+    assert names(inventory) == ["earlier", "fell-back", "live", "long-gone", "short-lived", "sick", "silent"]
     assert {device.id: device.labels for device in inventory.devices}["long-gone"] == {"ring": "early"}
 
 
@@ -167,6 +168,12 @@ def test_an_age_of_none_is_no_health(first: Memory) -> None:
 def test_a_silent_device_keeps_its_last_word_to_the_second(first: Memory) -> None:
     report = first.reports(SUBJECT)["silent"]
     assert (report.last_seen, report.release, report.activated_at) == (ago(2400), NEW, ago(3000))
+
+
+def test_one_that_fell_silent_in_the_attempts_first_minutes_was_exposed_all_the_same(first: Memory) -> None:
+    """Minutes in which words of before the attempt are still the present ones."""
+    report = first.reports(SUBJECT)["short-lived"]
+    assert (report.last_seen, report.release, report.activated_at) == (ago(3520), NEW, ago(3580))
 
 
 def test_a_device_that_fell_back_was_exposed_all_the_same(first: Memory) -> None:
