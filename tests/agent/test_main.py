@@ -151,6 +151,31 @@ def check_files(running: Running, good: dict[str, bytes]) -> None:
         assert (mark.parent / "model").read_bytes() == good[json.loads(mark.read_text())["release"]]
 
 
+def test_a_second_agent_leaves_the_state_of_the_first_alone(running: Running, settings: dict[str, Any]) -> None:
+    running.until_served(None)
+    second = CliRunner().invoke(main, ["agent", "--config", str(running.config)])
+    assert second.exit_code == 2
+    assert f"state: another agent works in {settings['state']}" in second.output
+    running.process.kill()
+    running.process.wait()
+    running.start()
+    running.until_served(None)
+    assert running.end() == 0
+
+
+def test_a_folder_that_is_somebody_elses_is_named(tmp_path: Path, settings: dict[str, Any]) -> None:
+    path = tmp_path / "agent.yaml"
+    path.write_text(yaml.safe_dump(settings))
+    state = Path(settings["state"])
+    state.mkdir(mode=0o500, parents=True)
+    # Root without its capabilities is a user like others.
+    drop = ["setpriv", "--bounding-set=-all", "--"] if os.geteuid() == 0 else []
+    command = [*drop, sys.executable, "-m", "dram_operator.cli", "agent", "--config", str(path)]
+    agent = subprocess.run(command, capture_output=True, text=True, timeout=60, check=False)
+    assert agent.returncode == 2
+    assert f"state: {state} cannot be written: give it to user {os.geteuid()}" in agent.stderr
+
+
 def test_settings_that_are_wrong_are_named(tmp_path: Path, settings: dict[str, Any]) -> None:
     path = tmp_path / "agent.yaml"
     for change, message in (
@@ -158,6 +183,7 @@ def test_settings_that_are_wrong_are_named(tmp_path: Path, settings: dict[str, A
         ({"repository": "ftp://x"}, "repository"),
         ({"unknown": 1}, "unknown"),
         ({"root": str(tmp_path / "absent")}, "absent"),
+        ({"state": str(path)}, f"state: {path} cannot be used: File exists"),
     ):
         path.write_text(yaml.safe_dump({**settings, **change}))
         result = CliRunner().invoke(main, ["agent", "--config", str(path)])

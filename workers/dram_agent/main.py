@@ -1,8 +1,12 @@
 """`dram agent`: the parts put together, until SIGTERM."""
 
 import asyncio
+import fcntl
 import logging
+import os
 import signal
+from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
 from importlib.metadata import version
 from pathlib import Path
@@ -44,7 +48,6 @@ class Agent:
     def build(cls, settings: AgentSettings) -> "Agent":
         """Wire the parts; nothing is started, nobody is asked. SettingsInvalid when a file is missing."""
         root, device_id = _file(settings.root), read_id(settings.device_id_file)
-        settings.state.mkdir(parents=True, exist_ok=True)
         disk = Disk(settings.state)
         clock = ClockGuard(disk)
         label = device_id if settings.device_label else None
@@ -112,9 +115,8 @@ class Agent:
 
 def run_agent(settings: AgentSettings) -> int:
     """Run until SIGTERM or SIGINT. SettingsInvalid before anything is started."""
-    agent = Agent.build(settings)
 
-    async def until_told() -> None:
+    async def until_told(agent: Agent) -> None:
         task = asyncio.ensure_future(agent.run())
         for number in (signal.SIGTERM, signal.SIGINT):
             asyncio.get_running_loop().add_signal_handler(number, task.cancel)
@@ -123,8 +125,35 @@ def run_agent(settings: AgentSettings) -> int:
         except asyncio.CancelledError:
             log.info("Told to end")
 
-    asyncio.run(until_told())
+    with _alone_in(settings.state):
+        asyncio.run(until_told(Agent.build(settings)))
     return 0
+
+
+@contextmanager
+def _alone_in(state: Path) -> Iterator[None]:
+    """Have the state folder to ourselves: two agents would write over each other's slots. SettingsInvalid.
+
+    The folder itself is locked (flock(2)): on a full disk there is no room for a file to lock.
+    """
+    try:
+        state.mkdir(parents=True, exist_ok=True)
+        folder = os.open(state, os.O_RDONLY | os.O_DIRECTORY)
+    except OSError as error:
+        raise SettingsInvalid(f"state: {state} cannot be used: {error.strerror}") from error
+    try:
+        if not os.access(state, os.W_OK | os.X_OK):
+            raise SettingsInvalid(f"state: {state} cannot be written: give it to user {os.geteuid()}, e.g. with chown")
+        try:
+            fcntl.flock(folder, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError as error:
+            message = f"state: another agent works in {state}: stop it, or give this one a folder of its own"
+            raise SettingsInvalid(message) from error
+        except OSError as error:  # Some network file systems lock no folders.
+            log.warning("%s cannot be locked (%s): see that no other agent uses it", state, error.strerror)
+        yield
+    finally:
+        os.close(folder)
 
 
 async def _listen(app: web.Application, address: str) -> web.AppRunner:
