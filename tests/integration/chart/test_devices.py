@@ -103,6 +103,17 @@ def test_each_node_is_a_device_of_its_own_and_never_two() -> None:
     assert daemons["spec"]["updateStrategy"]["rollingUpdate"]["maxSurge"] == 0
 
 
+def test_state_goes_with_the_pod_unless_the_node_keeps_it() -> None:
+    kept = {}
+    for values in ((), ("agent.state.hostPath=/var/lib/dram",)):
+        pod = part(render(*AGENT, *values), "DaemonSet", "agent")["spec"]["template"]["spec"]
+        kept[values] = next(one for one in pod["volumes"] if one["name"] == "state")
+    node = {"path": "/var/lib/dram", "type": "Directory"}
+    assert list(kept.values()) == [{"name": "state", "emptyDir": {}}, {"name": "state", "hostPath": node}]
+    with pytest.raises(ChartRefused, match=r"state\.?/?hostPath"):
+        render(*AGENT, "agent.state.hostPath=var")
+
+
 def test_without_a_gateway_an_agent_is_scraped(tmp_path: Path) -> None:
     assert settings(AgentSettings, render(*AGENT, *MORE), "agent", tmp_path).push is None
 
