@@ -149,9 +149,9 @@ class Kubernetes:
         limits: aiohttp.ClientTimeout,
     ) -> Any:
         headers = {"Content-Type": MERGE_PATCH if method == "PATCH" else "application/json"}
-        await self._client.update_params_for_auth(headers, [], ["BearerToken"], path, method, body)
         url = self._client.configuration.host + path + ("?" + urlencode(query) if query else "")
         try:
+            await self._client.update_params_for_auth(headers, [], ["BearerToken"], path, method, body)
             response = await self._client.rest_client.request(  # type: ignore[no-untyped-call]
                 method, url, headers=headers, body=body, _request_timeout=limits
             )

@@ -21,6 +21,7 @@ REFUSED, FAILED, INTERRUPTED = 3, 4, 130
 RECONNECT_SECONDS = 1.0
 NAMED = 5
 """Names that an error lists."""
+ONE_NAMESPACE = "name a namespace with -n, or ask an administrator of the cluster for this right"
 MORE_RIGHTS = "ask an administrator of the namespace for this right (`kubectl auth can-i {verb} {what} -n {namespace}`)"
 
 P = ParamSpec("P")
@@ -49,7 +50,7 @@ class Cluster:
 
     async def listing(self, resource: Resource, *, everywhere: bool = False) -> list[Object]:
         """The objects of the namespace, or of all."""
-        async with self.explaining("list", resource):
+        async with self.explaining("list", resource, everywhere=everywhere):
             return (await self.api.list(resource, None if everywhere else self.namespace))[0]
 
     async def changes(self, resource: Resource, name: str) -> AsyncGenerator[Object, None]:
@@ -81,7 +82,9 @@ class Cluster:
         return str(answer["status"]["userInfo"]["username"])
 
     @asynccontextmanager
-    async def explaining(self, verb: str, resource: Resource, name: str | None = None) -> AsyncIterator[None]:
+    async def explaining(
+        self, verb: str, resource: Resource, name: str | None = None, *, everywhere: bool = False
+    ) -> AsyncIterator[None]:
         """Turn the errors of one request into what a person can act upon; a Conflict is the caller's."""
         try:
             yield
@@ -90,7 +93,7 @@ class Cluster:
         except NotFound as error:
             raise Failure(await self._missing(resource, name)) from error
         except Refused as error:
-            raise Failure(self._refusal(verb, resource, error)) from error
+            raise Failure(self._refusal(verb, resource, error, everywhere=everywhere)) from error
         except Unavailable as error:
             raise self._unreachable(verb, error) from error
 
@@ -111,10 +114,12 @@ class Cluster:
         there = f"there are {', '.join(near)}" if near else "the namespace has none: -n NAMESPACE names another"
         return f"there is no {resource.kind} {self.namespace}/{name}; {there}"
 
-    def _refusal(self, verb: str, resource: Resource, error: Refused) -> str:
+    def _refusal(self, verb: str, resource: Resource, error: Refused, *, everywhere: bool) -> str:
         if error.reason != "Forbidden":
             return str(error)
         what = f"{resource.plural}.{resource.group}" if resource.group else resource.plural
+        if everywhere:
+            return f"you may not {verb} {resource.plural} in all namespaces: {error}: {ONE_NAMESPACE}"
         remedy = MORE_RIGHTS.format(verb=verb, what=what, namespace=self.namespace)
         return f"you may not {verb} {resource.plural} in namespace {self.namespace}: {error}: {remedy}"
 

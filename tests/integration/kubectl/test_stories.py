@@ -60,7 +60,7 @@ def test_all_namespaces_need_more_than_a_role_in_one(
 ) -> None:
     place_job(api, under_way(), name)
     refused = viewer.dram("get", "-A")
-    assert (refused.exit_code, "you may not list distillationjobs" in refused.output) == (4, True)
+    assert (refused.exit_code, "you may not list distillationjobs in all namespaces" in refused.output) == (4, True)
     admin = Seat("admin", control_plane.kubeconfig).dram("get", "-A")
     assert f"{NAMESPACE} {name}" in " ".join(admin.output.split())
 
