@@ -78,9 +78,24 @@ def _move(course: Course, judged: Judged, evidence: Evidence | None) -> Judged:
         course.wait(
             RolloutReason.AWAITING_APPROVAL, f"step {course.step.shown}{why}: `kubectl dram rollout approve` goes on"
         )
-    if course.step.state is StepState.PASSED and course.may_move():
-        _next(course)
+    if course.step.state is StepState.PASSED and course.may_move() and course.knows_devices():
+        if _is_still_good(course, judged, evidence):
+            _next(course)
+        else:
+            course.update_step(state=StepState.BAKING)
+            _weigh(course, judged, evidence)
     return judged
+
+
+def _is_still_good(course: Course, judged: Judged, evidence: Evidence | None) -> bool:
+    """Whether what a step passed by holds at the moment of moving: windows, pauses and freezes last for hours.
+
+    What a person was shown and let pass is passed; that a step is small says nothing of its data.
+    """
+    waived = course.step.approved_by and course.step.asked != RolloutReason.AWAITING_APPROVAL
+    if course.planned.cohort is None or waived:
+        return True
+    return evidence is not None and evidence.enough and not judged.waiting
 
 
 def _weigh(course: Course, judged: Judged, evidence: Evidence | None) -> None:
@@ -139,8 +154,6 @@ def _ask(course: Course, reason: RolloutReason, message: str, *, warning: bool =
 
 
 def _next(course: Course) -> None:
-    if not course.knows_devices():
-        return
     index = 0 if course.step.incomplete else course.step.index + 1
     if index < len(course.spec.strategy.steps):
         _start(course, index)

@@ -156,6 +156,31 @@ class TestNothingPassesByTheClock:
         assert world.status.step is not None
         assert (world.status.step.index, world.status.step.state) == (0, "Baking")
 
+    @pytest.mark.parametrize("gone", ["devices", "figures"])
+    @pytest.mark.parametrize("approved", [False, True])
+    def test_a_step_that_passed_before_a_pause_is_weighed_again_after_it(self, gone: str, approved: bool) -> None:
+        world = World(manifest=stepping(step("10%"), step("100%"), minDevices=5 if approved else 2))
+        paused, going_on = (world.manifest.having("spec.paused", value) for value in (True, False))
+        world.run_until(at_step(0, "AwaitingApproval" if approved else "Baking"))
+        world.manifest = paused
+        if approved:
+            world.command(Verb.APPROVE)
+        world.run_until(at_step(0, "Passed"))
+        if gone == "devices":
+            for agent in world.agents:
+                agent.away = agent.runs == NEW
+        else:
+            world.figures = lambda world, name, at: Answer(newest=at)
+        world.run(7200)
+        world.manifest = going_on
+        world.run(1200)
+        assert world.moves == ["('2', 4)"]
+        assert world.condition("Ready") == "False AwaitingEvidence"
+        for agent in world.agents:
+            agent.away = False
+        world.figures = lambda world, name, at: good(at)
+        world.run_until(is_completed)
+
     def test_too_few_healthy_devices_hold_the_step(self) -> None:
         world = World(manifest=stepping(step("50%"), step("100%"), minDevices=20))
         for agent in world.agents[::4]:
