@@ -141,7 +141,7 @@ class Strategy(Model):
     """Healthy devices that a step needs as evidence, or 80 % of those that it expects where that is fewer; a step that
     expects fewer than this needs approval as well."""
     step_deadline_seconds: Annotated[int, Field(ge=60, le=31_536_000)] = 86_400
-    """Longest time that a step may take; bakes, pauses and closed windows do not count."""
+    """Longest time that a step may take; bakes, pauses, closed windows and times without telemetry do not count."""
     on_step_deadline: Literal["Pause", "Rollback"] = "Pause"
     """What happens then."""
     offline: Offline = Offline()

@@ -45,17 +45,20 @@ def go_on(course: Course) -> Judged | None:
     return _move(course, judged, evidence)
 
 
-def _count(course: Course) -> Evidence:
-    """Device counts are kept as they were while nobody can tell, and then prove nothing."""
+def _count(course: Course) -> Evidence | None:
+    """None while nobody can tell: device counts are kept as they were then."""
     counts = course.counts()
-    if counts is not None:
-        course.update_step(devices=counts)
-    return weigh(counts or DeviceCounts(), course.spec.strategy.min_devices)
+    if counts is None:
+        return None
+    course.update_step(devices=counts)
+    return weigh(counts, course.spec.strategy.min_devices)
 
 
-def _breach(course: Course, judged: Judged, evidence: Evidence) -> tuple[RolloutReason, str] | None:
+def _breach(course: Course, judged: Judged, evidence: Evidence | None) -> tuple[RolloutReason, str] | None:
     if judged.rollback:
         return RolloutReason.METRIC_BREACHED, judged.rollback[1]
+    if evidence is None:
+        return None
     if evidence.too_many_failed:
         devices = course.step.devices
         return RolloutReason.DEVICES_FAILED, f"{devices.failed} of {devices.expected} devices failed"
@@ -65,7 +68,7 @@ def _breach(course: Course, judged: Judged, evidence: Evidence) -> tuple[Rollout
 
 
 def _move(course: Course, judged: Judged, evidence: Evidence | None) -> Judged:
-    _clock(course)
+    _clock(course, is_seen=evidence is not None)
     if course.step.state is StepState.UPDATING and evidence and evidence.enough:
         course.update_step(state=StepState.BAKING, bake_started_at=course.stamp)
         course.tell(
@@ -217,29 +220,38 @@ def _bake_is_over(course: Course) -> bool:
     return begun is not None and course.since(begun) >= _bake_seconds(course)
 
 
-def _clock(course: Course) -> None:
-    """Run the deadline's clock while the step could move: not while it bakes, waits for people, or for a window."""
+def _clock(course: Course, *, is_seen: bool) -> None:
+    """Run the deadline's clock while the step could move: not while it bakes, waits for people, or for a window.
+
+    Nor while nobody sees it: after an outage, also one of the operator, devices may have long been ready.
+    """
     working = course.step.state is StepState.UPDATING or (
         course.step.state is StepState.BAKING and _bake_is_over(course)
     )
-    waits, runs = course.waits_for, working and course.may_move()
+    waits, runs = course.waits_for, working and is_seen and course.may_move()
     course.waits_for = waits
     if runs and course.step.active_since is None:
         course.update_step(active_since=course.stamp)
     elif not runs and course.step.active_since is not None:
-        course.update_step(active_seconds=_active_seconds(course), active_since=None)
+        until = course.stamp if is_seen else _seen_until(course, course.step.active_since)
+        course.update_step(active_seconds=_active_seconds(course, until), active_since=None)
     if runs:
-        left = course.spec.strategy.step_deadline_seconds - _active_seconds(course)
+        left = course.spec.strategy.step_deadline_seconds - _active_seconds(course, course.stamp)
         course.wakeups.append(course.now + timedelta(seconds=max(left, 0)))
 
 
-def _active_seconds(course: Course) -> int:
-    since = course.step.active_since
-    return course.step.active_seconds + (int(course.since(since)) if since else 0)
+def _seen_until(course: Course, since: str) -> str:
+    """When the step was looked at last, as far as status tells."""
+    return max([since, *(one.looked_at for one in course.status.analysis)])
+
+
+def _active_seconds(course: Course, until: str) -> int:
+    since, so_far = course.step.active_since, course.step.active_seconds
+    return so_far + (max(0, int((parse_time(until) - parse_time(since)).total_seconds())) if since else 0)
 
 
 def _is_late(course: Course) -> bool:
-    return _active_seconds(course) >= course.spec.strategy.step_deadline_seconds
+    return _active_seconds(course, course.stamp) >= course.spec.strategy.step_deadline_seconds
 
 
 def _late(course: Course) -> str:

@@ -277,6 +277,21 @@ class TestDevices:
         assert world.status.rollback is not None
         assert world.status.rollback.reason == "StepDeadlineExceeded"
 
+    @pytest.mark.parametrize("policy", ["Pause", "Rollback"])
+    @pytest.mark.parametrize("down", ["operator", "telemetry"])
+    def test_time_in_which_nobody_looked_does_not_count_towards_the_deadline(self, policy: str, down: str) -> None:
+        manifest = stepping(step("50%"), step("100%"), stepDeadlineSeconds=600, onStepDeadline=policy)
+        world = World(manifest=manifest).run(60)
+        for _ in range(120):
+            if down == "telemetry":
+                world.reconcile(replace(world.observe(), reports=None, inventory=None, measured=()))
+            world.tick()
+        world.reconcile(replace(world.observe(), reports=None, inventory=None, measured=()))
+        assert world.status.step is not None
+        assert world.status.step.active_seconds <= 60
+        world.run_until(is_completed)
+        assert not {"StepDeadlineExceeded", "RollingBack"} & set(world.events)
+
     def test_bakes_and_pauses_do_not_count_towards_the_deadline(self) -> None:
         manifest = stepping(step("10%", 5000), "pause", step("100%"), stepDeadlineSeconds=600)
         world = World(manifest=manifest).run_until(at_step(1, "AwaitingApproval"))
