@@ -19,7 +19,7 @@ from dram_operator.core.rollout.sequential import (
     group_sizes,
     share,
 )
-from dram_operator.core.rollout.telling import Seen, bounds_of, limits_of, tally_of, told
+from dram_operator.core.rollout.telling import Seen, bounds_of, limits_of, remembered, tally_of, told
 from dram_operator.core.rollout.verdicts import (
     Look,
     Outcome,
@@ -81,7 +81,7 @@ def judge(course: Course, *, bake_is_over: bool) -> Judged:
     found, rulings = list[MetricStatus](), list[tuple[MetricStatus, Ruling]]()
     too_small: list[str] | None = None
     for metric in metrics_of(course.spec.analysis):
-        old = known.get(metric.name)
+        old = remembered(known.get(metric.name), metric)
         measured = _newest(course, metric, old)
         status = old
         if measured:

@@ -55,6 +55,13 @@ def told(
     )
 
 
+def remembered(status: MetricStatus | None, metric: Metric) -> MetricStatus | None:
+    """What is known of a metric, unless an edit made it another one: looks by another limit, or only for show, decide nothing now."""
+    if status is None or (status.limit, status.dry_run) != (_limit(metric), metric.dry_run):
+        return None
+    return status
+
+
 def _limit(metric: Metric) -> float | None:
     text = metric.margin or metric.max or metric.min
     return quantity(text) if text else None

@@ -90,6 +90,30 @@ class TestEditedSteps:
         assert world.moves[-2:] == [EVERYBODY, "('-', 0)"]
 
 
+class TestEditedMetrics:
+    """Looks by a limit that was edited away decide nothing."""
+
+    @pytest.mark.parametrize("before", [{"dryRun": True}, {"failureLimit": 50, "looks": 100}])
+    def test_breaches_of_another_limit_send_nothing_back(self, before: dict[str, Any]) -> None:
+        steps = step("10%", 3000), step("100%", 600)
+        world = World(manifest=stepping(*steps, metrics=({"max": "50m", **before},))).run(300)
+        assert world.status.analysis[0].failed >= 2
+        assert "RollingBack" not in world.events
+        world.manifest = stepping(*steps, metrics=({"max": "500m"},))
+        world.run_until(is_completed)
+        assert "RollingBack" not in world.events
+
+    def test_a_metric_that_was_shown_only_decides_by_its_next_looks(self) -> None:
+        steps = step("10%", 3000), step("100%", 600)
+        world = World(manifest=stepping(*steps, metrics=({"dryRun": True, "max": "50m"},)))
+        world.run_until(at_step(0, "Baking")).run(300)
+        world.manifest = stepping(*steps, metrics=({"max": "50m"},))
+        world.run(30)
+        assert "RollingBack" not in world.events
+        world.run(60)
+        assert "RollingBack" in world.events
+
+
 class TestLostStatus:
     """What is signed brings back what status said, a rollback on its way included."""
 
