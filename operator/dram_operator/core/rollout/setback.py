@@ -18,6 +18,9 @@ def take_back(course: Course) -> None:
     if status.step:
         ahead = [name for name in STEP_MOMENTS if _is_ahead(course, getattr(status.step, name))]
         course.update_step(**dict.fromkeys(ahead, course.stamp))
+    if status.candidate and _is_ahead(course, status.candidate.since):
+        # What telemetry says counts from here on, so the figures of an attempt in the future would be of nothing.
+        course.update(candidate=status.candidate.model_copy(update={"since": course.stamp}))
     if status.rollback and _is_ahead(course, status.rollback.started_at):
         course.update(rollback=status.rollback.model_copy(update={"started_at": course.stamp}))
     stale = stamp(course.now - timedelta(seconds=(FRESH_INTERVALS + 1) * course.spec.analysis.interval_seconds))

@@ -11,6 +11,7 @@ from dram_operator.api.rollout_status import ArtifactStatus, EdgeRolloutStatus
 from dram_operator.core.rollout.answers import Answer, Trouble
 from dram_operator.core.rollout.commands import Verb
 from dram_operator.core.rollout.document import Delivery
+from dram_operator.core.rollout.looks import metric_looks
 from dram_operator.core.rollout.observed import ArtifactView
 from tests.operator.core.rollout.world import (
     NEW,
@@ -499,6 +500,15 @@ class TestSpec:
         world.run_until(at_step(0, "Baking"))
         assert world.running(OLD) == 8
         world.run_until(is_completed)
+
+
+def test_a_clock_that_is_set_back_leaves_no_attempt_in_the_future() -> None:
+    """Figures do not reach back before the attempt: until the clock had caught up, they would have been of one second."""
+    world = World().run_until(at_step(0, "Baking")).run(120)
+    world.now -= timedelta(hours=1)
+    world.run(150)
+    latency, *_ = metric_looks(world.rollout, world.now, {})
+    assert "[2m]" in latency.query
 
 
 def test_the_clock_may_be_set_back_by_an_hour() -> None:
