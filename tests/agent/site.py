@@ -22,6 +22,8 @@ class Answer:
     status: int = 200
     body: Body = b""
     headers: Mapping[str, str] = field(default_factory=dict)
+    length: int | None = None
+    """Of a body that comes in pieces; None sends them as chunks."""
 
 
 @dataclass(frozen=True)
@@ -82,21 +84,28 @@ class _Handler(BaseHTTPRequestHandler):
         self.send_response(answer.status)
         for name, value in answer.headers.items():
             self.send_header(name, value)
-        if not isinstance(answer.body, bytes):
+        if answer.length is not None:
+            self.send_header("Content-Length", str(answer.length))
+        elif not isinstance(answer.body, bytes):
             self.send_header("Transfer-Encoding", "chunked")
         elif answer.status != NOT_MODIFIED:
             self.send_header("Content-Length", str(len(answer.body)))
         self.end_headers()
         try:
-            self._send(path, answer.body)
+            self._send(path, answer)
         except (BrokenPipeError, ConnectionResetError):
             self.close_connection = True
 
-    def _send(self, path: str, body: Body) -> None:
+    def _send(self, path: str, answer: Answer) -> None:
+        body = answer.body
         if isinstance(body, bytes):
             cut = self.site.break_after.pop(path, None)
             self.wfile.write(body if cut is None else body[:cut])
             self.close_connection = self.close_connection or cut is not None
+            return
+        if answer.length is not None:
+            for piece in body():
+                self.wfile.write(piece)
             return
         for chunk in body():
             self.wfile.write(f"{len(chunk):x}\r\n".encode() + chunk + b"\r\n")

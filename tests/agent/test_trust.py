@@ -1,5 +1,7 @@
 """What the device believes over time: replays, clocks, rotations, servers in trouble. The attacks stand in test_attacks.py."""
 
+import threading
+from collections.abc import Iterator
 from dataclasses import replace
 
 import pytest
@@ -76,6 +78,23 @@ def test_an_endless_trickle_is_cut_off_by_time(fleet: Fleet, box: Box) -> None:
     assert caught.value.cause is Cause.SLOW
 
 
+def test_a_trickle_is_not_waited_for_until_it_makes_a_whole_piece(fleet: Fleet, box: Box) -> None:
+    fleet.publish()
+    honest = fleet.site.files[TIMESTAMP]
+
+    def trickle() -> Iterator[bytes]:
+        yield honest[:1]
+        threading.Event().wait(0.5)
+        yield honest[1:]
+
+    seconds = iter(range(0, 10_000, 61))
+    box.web.monotonic = lambda: float(next(seconds))
+    fleet.site.answers[TIMESTAMP] = Answer(body=trickle, length=len(honest))
+    with pytest.raises(Refused) as caught:
+        box.trust.refresh()
+    assert caught.value.cause is Cause.SLOW
+
+
 def test_a_poll_without_news_is_one_small_request(fleet: Fleet, box: Box) -> None:
     fleet.publish()
     first = box.trust.poll()
@@ -104,6 +123,10 @@ def test_not_modified_does_not_prolong_what_expired(fleet: Fleet, box: Box) -> N
         (Answer(503, headers={"Retry-After": "120"}), 120.0),
         (Answer(429, headers={"Retry-After": "Thu, 01 May 2031 12:02:00 GMT"}), 120.0),
         (Answer(503, headers={"Retry-After": "soon"}), None),
+        (Answer(503, headers={"Retry-After": "\N{SUPERSCRIPT TWO}"}), None),
+        (Answer(503, headers={"Retry-After": "Thu, 01 May 2031 12:02:00 -0000"}), 120.0),
+        (Answer(503, headers={"Retry-After": "999999999"}), 86400.0),
+        (Answer(503, headers={"Retry-After": "Fri, 31 Dec 9999 23:59:59 GMT"}), 86400.0),
         (Answer(500), None),
         (Answer(302, headers={"Location": "/elsewhere"}), None),
     ],

@@ -1,9 +1,10 @@
 """Getting files by HTTP: bounded in bytes and in time, no redirects, no compression, resumed by range."""
 
+import re
 import time
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, field
-from datetime import UTC, datetime
+from datetime import UTC
 from email.utils import parsedate_to_datetime
 
 import urllib3
@@ -18,6 +19,8 @@ OK, PARTIAL, NOT_MODIFIED, NOT_SATISFIABLE = 200, 206, 304, 416
 BUSY = (429, 503)
 METADATA_SECONDS = 60.0
 """The longest that one metadata file may take. 5 MB in a minute is 700 kbit/s; a file that trickles is cut off here."""
+LONGEST_PATIENCE_SECONDS = 86_400.0
+"""The most that a server may ask for, as in Omaha 3.0: nobody signed it, and a rollback waits behind it."""
 HEADERS = {"Accept-Encoding": "identity"}
 
 
@@ -75,7 +78,8 @@ class Web(FetcherInterface):
         """The body piece by piece. SlowRetrievalError after `seconds`, DownloadError when it breaks off."""
         deadline = self.monotonic() + seconds
         try:
-            for chunk in answer.stream(CHUNK_BYTES, decode_content=False):
+            # What is there, not a whole piece: that could be waited for by the byte.
+            while chunk := answer.read1(CHUNK_BYTES, decode_content=False):
                 yield chunk
                 if self.monotonic() > deadline:
                     raise SlowRetrievalError(f"more than {seconds:.0f} s for one file")
@@ -92,13 +96,14 @@ class Web(FetcherInterface):
         return self.body(answer, METADATA_SECONDS)
 
     def _patience(self, value: str | None) -> float | None:
-        """Seconds of a `Retry-After`, which is a number or a date (RFC 9110, 10.2.3)."""
+        """Seconds of a `Retry-After`, which is a number or a date (RFC 9110, 10.2.3); None for whatever else it is."""
         if value is None:
             return None
-        if value.strip().isdigit():
-            return float(value)
+        if re.fullmatch("[0-9]{1,9}", value.strip()):
+            return min(float(value), LONGEST_PATIENCE_SECONDS)
         try:
             until = parsedate_to_datetime(value)
         except ValueError:
             return None
-        return max(0.0, (until - datetime.fromtimestamp(self.wall(), UTC)).total_seconds())
+        seconds = until.replace(tzinfo=until.tzinfo or UTC).timestamp() - self.wall()
+        return min(max(0.0, seconds), LONGEST_PATIENCE_SECONDS)
