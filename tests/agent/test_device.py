@@ -6,7 +6,7 @@ import json
 import pytest
 
 from dram_agent.document import Release
-from dram_agent.errors import Cause
+from dram_agent.errors import Cause, Unreachable
 from dram_agent.standing import Arm, Phase, Standing
 from dram_agent.state import Why
 from dram_agent.update import CRASH_LIMIT, SOAK_SECONDS, Device
@@ -173,6 +173,25 @@ def test_a_lost_lease_brings_the_device_to_stable_and_back(
     fleet.renew()
     on_stable.updater.cycle()
     assert on_stable.runtime.serving == candidate.digest
+
+
+def test_a_poll_that_is_kept_waiting_keeps_no_device_on_a_candidate(
+    fleet: Fleet, on_stable: Box, stable: Release, candidate: Release, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    fleet.publish(stable, candidate)
+    on_stable.updater.cycle()
+    soak(on_stable)
+    served: list[str | None] = []
+
+    def hang() -> None:
+        fleet.installation.clock.pass_time(hours=25)
+        on_stable.updater.tick()
+        served.append(on_stable.runtime.serving)
+        raise Unreachable("it trickled for a day")
+
+    monkeypatch.setattr(on_stable.trust, "poll", hang)
+    on_stable.updater.cycle()
+    assert served == [stable.digest]
 
 
 def test_a_device_that_comes_back_after_months_gets_what_is_desired_now(

@@ -89,27 +89,36 @@ class Updater:
         self._show(None)
 
     def cycle(self) -> float:
-        """One poll and everything that follows from it; returns the seconds to wait for the next."""
-        with self._busy:
-            retry_after = None
-            try:
-                self._learn(self.trust.poll())
+        """One poll and everything that follows from it; returns the seconds to wait for the next.
+
+        The network may keep a poll waiting for as long as it likes: leases run out meanwhile.
+        """
+        retry_after = None
+        try:
+            document = self.trust.poll()
+            with self._busy:
+                self._learn(document)
                 self._follow(is_fresh=True)
                 self.failures = 0
                 self._show(None)
                 self.disk.keep_reserve()
-            except (AgentError, OSError) as error:
-                self.failures += 1
-                retry_after = error.retry_after if isinstance(error, Unreachable) else None
-                log.info("Update waits: %s: %s", type(error).__name__, error)
-                self._show(error)
-                if isinstance(error, OSError) and error.errno in NO_SPACE:
-                    self._make_room()
-                self._follow(is_fresh=False)
-            return wait_seconds(self._view(is_fresh=False), self.failures, retry_after, self.dice)
+        except (AgentError, OSError) as error:
+            retry_after = error.retry_after if isinstance(error, Unreachable) else None
+            with self._busy:
+                self._wait(error)
+        return wait_seconds(self._view(is_fresh=False), self.failures, retry_after, self.dice)
+
+    def _wait(self, error: AgentError | OSError) -> None:
+        """What a cycle that failed leaves to do."""
+        self.failures += 1
+        log.info("Update waits: %s: %s", type(error).__name__, error)
+        self._show(error)
+        if isinstance(error, OSError) and error.errno in NO_SPACE:
+            self._make_room()
+        self._follow(is_fresh=False)
 
     def tick(self) -> None:
-        """What needs no poll: the end of a trial, a lost lease. Nothing while a cycle is on: it looks by itself."""
+        """What needs no poll: the end of a trial, a lost lease. Nothing while a cycle acts: it looks by itself."""
         if self._busy.acquire(blocking=False):
             try:
                 self._follow(is_fresh=False)
