@@ -11,8 +11,11 @@ from dram_agent.document import CHANNEL, LabelValue
 from dram_workers.model import Model
 
 NAME = r"^[a-zA-Z0-9]([-a-zA-Z0-9_.]*[a-zA-Z0-9])?$"
+ADDRESS = r"^\S*:[0-9]{1,5}$"
 DEVICE_ID = "^[0-9a-f]{32}$"
 """128 random bits."""
+Address = Annotated[str, Field(pattern=ADDRESS)]
+"""`host:port` to listen at."""
 OwnerLabel = Annotated[str, Field(max_length=63, pattern="^[a-zA-Z][a-zA-Z0-9]*(_[a-zA-Z0-9]+)*$")]
 """A label's name that stays the same on every way to a metrics server."""
 ModelT = TypeVar("ModelT", bound=Model)
@@ -71,9 +74,9 @@ class AgentSettings(Model):
     """Class of the device, as releases name it."""
     labels: Annotated[dict[OwnerLabel, LabelValue], Field(max_length=16)] = {}
     """Labels that cohorts may select by."""
-    listen: str = "127.0.0.1:8080"
+    listen: Address = "127.0.0.1:8080"
     """Where requests are taken."""
-    metrics_listen: str = "127.0.0.1:9108"
+    metrics_listen: Address = "127.0.0.1:9108"
     """Where /metrics is served."""
     device_label: bool = True
     """Whether the device's id stands on its series; comparisons between devices need it."""
@@ -121,7 +124,7 @@ def read_yaml(kind: type[ModelT], path: Path) -> ModelT:
     """Read settings of a kind from a YAML file. SettingsInvalid names what is wrong."""
     try:
         return kind.model_validate(yaml.safe_load(path.read_text()) or {})
-    except (OSError, yaml.YAMLError) as error:
+    except (OSError, UnicodeDecodeError, yaml.YAMLError) as error:
         raise SettingsInvalid(f"{path} cannot be read: {str(error).splitlines()[0]}") from error
     except ValidationError as error:
         problems = "; ".join(f"{'.'.join(map(str, each['loc']))}: {each['msg']}" for each in error.errors()[:5])

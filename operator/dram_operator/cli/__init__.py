@@ -1,5 +1,6 @@
 """The `dram` command, and `kubectl dram`. Each subcommand is imported when it is called: no image has everything that all of them need."""
 
+import errno
 from importlib import import_module
 
 import click
@@ -36,7 +37,9 @@ EXTRAS = {
     "cel": "local",
 }
 """Which extra of the distribution brings a package; the others come with `kubectl`."""
-NOT_INSTALLED = 4
+FAILED = 4
+ADDRESSES = (errno.EADDRINUSE, errno.EADDRNOTAVAIL)
+"""Errors of an address to listen at, which the user named as well."""
 
 
 class _Lazy(click.Group):
@@ -58,7 +61,12 @@ class _Lazy(click.Group):
         except ModuleNotFoundError as error:
             name = (error.name or "").partition(".")[0]
             click.echo(f"{name} is not installed: pip install 'dram[{EXTRAS.get(name, 'kubectl')}]'", err=True)
-            raise SystemExit(NOT_INSTALLED) from error
+            raise SystemExit(FAILED) from error
+        except OSError as error:
+            if error.filename is None and error.errno not in ADDRESSES:
+                raise
+            click.echo(": ".join(str(part) for part in (error.filename, error.strerror) if part), err=True)
+            raise SystemExit(FAILED) from error
 
     def format_commands(self, ctx: click.Context, formatter: click.HelpFormatter) -> None:
         with formatter.section("Commands"):

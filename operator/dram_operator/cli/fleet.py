@@ -1,18 +1,36 @@
 """`dram fleet`: imagined devices that speak the real protocol."""
 
 import logging
+import re
+from collections.abc import Callable
 from pathlib import Path
 
 import click
 
 BAD_INPUT = 2
+NAME = "[a-z0-9]([-a-z0-9]*[a-z0-9])?"
+
+
+def _of_form(pattern: str) -> Callable[[click.Context, click.Parameter, str], str]:
+    def check(_context: click.Context, parameter: click.Parameter, value: str) -> str:
+        if not re.fullmatch(pattern, value):
+            raise click.BadParameter(f"{value!r} is not {parameter.metavar}")
+        return value
+
+    return check
 
 
 @click.command()
 @click.option(
     "--fleet", "file", required=True, type=click.Path(path_type=Path, dir_okay=False), help="The fleet's file."
 )
-@click.option("--channel", required=True, metavar="NAMESPACE/NAME", help="The EdgeRollout that the devices follow.")
+@click.option(
+    "--channel",
+    required=True,
+    metavar="NAMESPACE/NAME",
+    callback=_of_form(f"{NAME}/{NAME}"),
+    help="The EdgeRollout that the devices follow.",
+)
 @click.option("--repository", required=True, metavar="URL", help="Address of the release repository's root.")
 @click.option("--ca-file", type=click.Path(path_type=Path, dir_okay=False), help="Authority of that address, PEM.")
 @click.option(
@@ -21,7 +39,14 @@ BAD_INPUT = 2
 @click.option(
     "--state", required=True, type=click.Path(path_type=Path, file_okay=False), help="A folder a device is made in it."
 )
-@click.option("--listen", default="127.0.0.1:9109", show_default=True, help="Where /metrics of all devices is served.")
+@click.option(
+    "--listen",
+    default="127.0.0.1:9109",
+    show_default=True,
+    metavar="HOST:PORT",
+    callback=_of_form(r"\S*:[0-9]{1,5}"),
+    help="Where /metrics of all devices is served.",
+)
 def fleet(
     file: Path, channel: str, repository: str, ca_file: Path | None, root: Path, state: Path, listen: str
 ) -> None:

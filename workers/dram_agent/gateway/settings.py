@@ -5,6 +5,7 @@ from typing import Annotated
 
 from pydantic import Field
 
+from dram_agent.settings import Address
 from dram_workers.model import Model
 
 
@@ -56,9 +57,9 @@ class GatewaySettings(Model):
     revocations: Path | None = None
     """List of revoked devices, as `dram agent revoke` writes it; looked at again when it changes."""
     backend: Backend
-    listen: str = "0.0.0.0:4318"
+    listen: Address = "0.0.0.0:4318"
     """Where devices push to, at /v1/metrics."""
-    metrics_listen: str = "127.0.0.1:9109"
+    metrics_listen: Address = "127.0.0.1:9109"
     """Where /metrics and /healthz are served."""
     certificate_file: Path | None = None
     """Certificate and key of `listen`, PEM; absent, TLS ends before the gateway."""

@@ -143,13 +143,14 @@ def _client(settings: StoreSettings) -> "S3Client":
         s3={"addressing_style": "path" if settings.path_style else "auto"},
     )
     try:
-        return boto3.session.Session().client(
-            "s3",
-            endpoint_url=settings.endpoint,
-            region_name=settings.region or ("us-east-1" if settings.endpoint else None),
-            verify=settings.ca_file,
-            config=config,
-        )
+        with storage_errors(settings):
+            return boto3.session.Session().client(
+                "s3",
+                endpoint_url=settings.endpoint,
+                region_name=settings.region or ("us-east-1" if settings.endpoint else None),
+                verify=settings.ca_file,
+                config=config,
+            )
     except ValueError as error:
         raise BadInput(
             WorkerReason.STORAGE_NOT_FOUND,

@@ -10,13 +10,17 @@ from contextlib import contextmanager
 from dataclasses import dataclass, field
 from datetime import datetime
 from pathlib import Path
+from typing import TYPE_CHECKING
 from urllib.parse import urlsplit
 
 import boto3
 from botocore.config import Config
-from botocore.exceptions import BotoCoreError, ClientError, HTTPClientError
+from botocore.exceptions import BotoCoreError, ClientError, HTTPClientError, ParamValidationError, ProfileNotFound
 
 from dram_operator.errors import Refused, Unavailable
+
+if TYPE_CHECKING:
+    from mypy_boto3_s3 import S3Client
 
 CONNECT_SECONDS = 5
 READ_SECONDS = 30
@@ -85,27 +89,14 @@ class Bucket:
         parts = urlsplit(settings.uri)
         if parts.scheme != "s3" or not parts.netloc:
             raise Refused(f"{settings.uri} is no bucket: write s3://bucket/prefix")
+        if settings.endpoint and urlsplit(settings.endpoint).scheme not in ("http", "https"):
+            raise Refused(f"{settings.endpoint} is no address of an S3 server: write https://s3.example.com")
         self.uri = settings.uri
         self.endpoint = settings.endpoint
         self._name = parts.netloc
         self._prefix = parts.path.strip("/")
-        self._client = boto3.session.Session().client(
-            "s3",
-            endpoint_url=settings.endpoint,
-            region_name=settings.region or ("us-east-1" if settings.endpoint else None),
-            verify=str(settings.ca_file) if settings.ca_file else None,
-            aws_access_key_id=settings.access_key_id,
-            aws_secret_access_key=settings.secret_access_key,
-            aws_session_token=settings.session_token,
-            config=Config(
-                # boto3 signs URLs by version 2 where it is not told otherwise: AWS refuses those in most regions.
-                signature_version="s3v4",
-                retries={"mode": "standard"},
-                connect_timeout=CONNECT_SECONDS,
-                read_timeout=READ_SECONDS,
-                s3={"addressing_style": "path" if settings.endpoint else "auto"},
-            ),
-        )
+        with _errors(settings.uri):
+            self._client = _client(settings)
 
     def get(self, key: str, *, unless: str | None = None, most_bytes: int | None = None) -> Stored | None:
         """Read an object; None when there is none.
@@ -208,6 +199,26 @@ class Bucket:
         return key[len(self._prefix) + 1 :] if self._prefix else key
 
 
+def _client(settings: BucketSettings) -> "S3Client":
+    return boto3.session.Session().client(
+        "s3",
+        endpoint_url=settings.endpoint,
+        region_name=settings.region or ("us-east-1" if settings.endpoint else None),
+        verify=str(settings.ca_file) if settings.ca_file else None,
+        aws_access_key_id=settings.access_key_id,
+        aws_secret_access_key=settings.secret_access_key,
+        aws_session_token=settings.session_token,
+        config=Config(
+            # boto3 signs URLs by version 2 where it is not told otherwise: AWS refuses those in most regions.
+            signature_version="s3v4",
+            retries={"mode": "standard"},
+            connect_timeout=CONNECT_SECONDS,
+            read_timeout=READ_SECONDS,
+            s3={"addressing_style": "path" if settings.endpoint else "auto"},
+        ),
+    )
+
+
 @dataclass
 class _Outcome:
     won: bool = True
@@ -235,6 +246,8 @@ def _errors(uri: str) -> Iterator[None]:
         if status >= SERVER_ERROR or status in OVERLOADED:
             raise Unavailable(text) from error
         raise Refused(text, _code(error)) from error
+    except (ParamValidationError, ProfileNotFound) as error:
+        raise Refused(f"{uri}: {' '.join(str(error).split())[:300]}") from error
     except (BotoCoreError, HTTPClientError) as error:
         raise Unavailable(f"{uri}: {str(error).splitlines()[0][:300]}") from error
 
