@@ -1,7 +1,10 @@
 """The `dram` command, and `kubectl dram`. Each subcommand is imported when it is called: no image has everything that all of them need."""
 
 import errno
+import sys
 from importlib import import_module
+from io import TextIOWrapper
+from typing import Any
 
 import click
 
@@ -44,6 +47,13 @@ ADDRESSES = (errno.EADDRINUSE, errno.EADDRNOTAVAIL)
 
 class _Lazy(click.Group):
     """Finds a subcommand in its module."""
+
+    def main(self, *args: Any, **kwargs: Any) -> Any:
+        for stream in (sys.stdout, sys.stderr):
+            if isinstance(stream, TextIOWrapper):
+                # As kubectl does: marks and other people's words are in no smaller alphabet, and programs expect UTF-8.
+                stream.reconfigure(encoding="utf-8")
+        return super().main(*args, **kwargs)
 
     def list_commands(self, ctx: click.Context) -> list[str]:
         return list(_COMMANDS)

@@ -101,3 +101,18 @@ def test_a_person_is_asked_for_a_reason(
     assert screen.process.wait() == 0
     (record,) = wait_until(lambda: api.get("EdgeRollout", name, NAMESPACE)["status"].get("commands"), "the record")
     assert record["reason"] == "kiosks are slow"
+
+
+@pytest.mark.parametrize(
+    ("arguments", "want"),
+    [(("status",), "“half” …"), (("get", "-o", "json"), "“half” …"), (("get", "--help"), "[JOB]…")],
+)
+def test_words_are_utf_8_whatever_the_locale(
+    api: Api, viewer: Seat, name: str, arguments: tuple[str, ...], want: str
+) -> None:
+    place_job(api, under_way(), name)
+    (first, *_) = full().status["conditions"]
+    set_status(api, "DistillationJob", name, {"conditions": [first | {"message": "“half” …"}]})
+    command = [sys.executable, "-m", "dram_operator.cli", *arguments, name, "--kubeconfig", str(viewer.kubeconfig)]
+    done = subprocess.run(command, check=False, capture_output=True, env={**os.environ, "PYTHONIOENCODING": "latin-1"})
+    assert (done.returncode, want in done.stdout.decode()) == (0, True), done.stderr.decode()
