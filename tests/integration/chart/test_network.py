@@ -135,6 +135,15 @@ def test_named_ports_keep_the_way_to_the_store_and_the_release_repository() -> N
 
 
 @pytest.mark.parametrize(
+    "values",
+    [("storage.uri=s3://a",), ("releases.uri=s3://r", "releases.root=root", "releases.operatorKey.secret=keys")],
+)
+def test_named_ports_keep_the_way_to_a_store_at_aws(values: tuple[str, ...]) -> None:
+    found = policies("networkPolicy.workerPorts={8000}", *values)
+    assert [port for port in (80, 443, 8000) if reaches(found, worker("chart"), OUTSIDE, port)] == [443, 8000]
+
+
+@pytest.mark.parametrize(
     ("values", "want"),
     [
         ((), {"chart"}),
