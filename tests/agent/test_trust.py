@@ -80,11 +80,12 @@ def test_an_endless_trickle_is_cut_off_by_time(fleet: Fleet, box: Box) -> None:
 
 def test_a_trickle_is_not_waited_for_until_it_makes_a_whole_piece(fleet: Fleet, box: Box) -> None:
     fleet.publish()
-    honest = fleet.site.files[TIMESTAMP]
+    honest, given_up, sent = fleet.site.files[TIMESTAMP], threading.Event(), list[bytes]()
 
     def trickle() -> Iterator[bytes]:
         yield honest[:1]
-        threading.Event().wait(0.5)
+        given_up.wait(5)
+        sent.append(honest[1:])
         yield honest[1:]
 
     seconds = iter(range(0, 10_000, 61))
@@ -93,6 +94,8 @@ def test_a_trickle_is_not_waited_for_until_it_makes_a_whole_piece(fleet: Fleet, 
     with pytest.raises(Refused) as caught:
         box.trust.refresh()
     assert caught.value.cause is Cause.SLOW
+    assert not sent
+    given_up.set()
 
 
 def test_a_poll_without_news_is_one_small_request(fleet: Fleet, box: Box) -> None:
