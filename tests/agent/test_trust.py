@@ -3,6 +3,7 @@
 import threading
 from collections.abc import Iterator
 from dataclasses import replace
+from datetime import timedelta
 
 import pytest
 from tuf.api.metadata import Metadata, Timestamp
@@ -182,6 +183,42 @@ def test_a_fast_forward_with_a_stolen_key_is_undone_by_rotation(fleet: Fleet, bo
     fleet.installation.ceremony().rotate("operator")
     fleet.publish()
     assert box.trust.refresh() is not None
+
+
+def test_a_time_that_a_stolen_key_proved_is_undone_by_rotation(fleet: Fleet, box: Box) -> None:
+    fleet.publish()
+    signed = Metadata[Timestamp].from_bytes(fleet.site.files[TIMESTAMP]).signed
+    signed.expires += timedelta(days=3650)
+    fleet.site.files[TIMESTAMP] = sign(signed, fleet.installation.folder.key("operator"))
+    box.trust.refresh()
+    fleet.installation.clock.pass_time(hours=5)
+    fleet.renew()
+    box.start()
+    with pytest.raises(Refused) as caught:
+        box.trust.refresh()
+    assert caught.value.cause is Cause.EXPIRED
+    fleet.installation.ceremony().rotate("operator")
+    fleet.publish()
+    assert box.trust.refresh() is not None
+    box.start()
+    assert box.clock.now() == fleet.installation.clock().timestamp()
+
+
+def test_a_rotation_that_was_seen_before_gives_no_time_back(fleet: Fleet, box: Box) -> None:
+    """A device that lost its cache is shown the days before a rotation, and its battery is dead."""
+    fleet.publish()
+    replay = dict(fleet.site.files)
+    fleet.installation.clock.pass_time(days=30)
+    fleet.installation.ceremony().rotate("operator")
+    fleet.publish()
+    box.trust.refresh()
+    box.disk.remove("metadata")
+    fleet.installation.clock.pass_time(days=-30)
+    fleet.site.files = replay
+    box.start()
+    with pytest.raises(Refused) as caught:
+        box.trust.refresh()
+    assert caught.value.cause is Cause.EXPIRED
 
 
 def test_another_channels_document_under_our_name_is_refused(fleet: Fleet, box: Box) -> None:

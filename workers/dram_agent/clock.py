@@ -46,3 +46,8 @@ class ClockGuard:
         if signed_at > self.trusted:
             self.trusted = signed_at
             self.disk.write(FILE, json.dumps({"trusted": signed_at}).encode())
+
+    def forget(self) -> None:
+        """Who proved the time is no longer believed."""
+        self.trusted = 0.0
+        self.disk.remove(FILE)

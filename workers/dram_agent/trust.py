@@ -120,6 +120,25 @@ class Trust:
     def _refresh(self) -> ChannelDocument | None:
         etag = self._current_etag()
         self.disk.make_folder(METADATA)
+        updater = self._new_updater()
+        try:
+            updater.refresh()
+        except ExpiredMetadataError:
+            if not self._begins_anew(_trusted(updater)):
+                raise
+            self.clock.forget()
+            updater = self._new_updater()
+            updater.refresh()
+        trusted = _trusted(updater)
+        self._check_mark(trusted)
+        self.clock.prove(trusted.timestamp.expires.timestamp() - TIMESTAMP_LIFETIME)
+        self._updater = updater
+        self._document = self._read_document()
+        self._etag, self._expires = etag, trusted.timestamp.expires.timestamp()
+        return self._document
+
+    def _new_updater(self) -> Updater:
+        """The TUF client, by the guarded clock."""
         updater = Updater(
             str(self.disk.path(METADATA)),
             self.web.url("metadata/"),
@@ -127,15 +146,16 @@ class Trust:
             config=LIMITS,
             bootstrap=self.pinned_root,
         )
-        trusted = _trusted(updater)
-        trusted.reference_time = self.clock.moment()
-        updater.refresh()
-        self._check_mark(trusted)
-        self.clock.prove(trusted.timestamp.expires.timestamp() - TIMESTAMP_LIFETIME)
-        self._updater = updater
-        self._document = self._read_document()
-        self._etag, self._expires = etag, trusted.timestamp.expires.timestamp()
-        return self._document
+        _trusted(updater).reference_time = self.clock.moment()
+        return updater
+
+    def _begins_anew(self, trusted: TrustedMetadataSet) -> bool:
+        """Whether a newer root names other online keys: what the retired ones proved of the time counts no more.
+
+        A stolen key, or an operator whose clock ran ahead, would otherwise have proven a time that no rotation undoes.
+        """
+        saved = _Mark.read(self.disk.read(MARK))
+        return saved is not None and trusted.root.version > saved.root and _online_keys(trusted) != saved.keys
 
     def _current_etag(self) -> str | None:
         """ETag of the timestamp before it is read: when it changes between the two requests, the next poll is full."""
@@ -149,7 +169,8 @@ class Trust:
         Other online keys begin anew: that is how a repository comes back from stolen ones (TUF 5.3.11).
         """
         seen = _Mark(
-            keys=tuple(sorted(trusted.root.roles["timestamp"].keyids)),
+            keys=_online_keys(trusted),
+            root=trusted.root.version,
             timestamp=trusted.timestamp.version,
             snapshot=trusted.snapshot.version,
         )
@@ -214,10 +235,15 @@ def _trusted(updater: Updater) -> TrustedMetadataSet:
     return updater._trusted_set  # noqa: SLF001
 
 
+def _online_keys(trusted: TrustedMetadataSet) -> tuple[str, ...]:
+    return tuple(sorted(trusted.root.roles["timestamp"].keyids))
+
+
 class _Mark(Model):
     """The highest versions seen, under the online keys of that time."""
 
     keys: tuple[str, ...]
+    root: int = 0
     timestamp: int
     snapshot: int
 
