@@ -100,6 +100,29 @@ def brief(view: View) -> tuple[Any, ...]:
             on_candidate(document=a_document(withdrawing=True)),
             (Step.NOTHING, None, None),
         ),
+        (
+            "it is withdrawn here",
+            on_candidate(document=a_document(withdrawing=True, cohorts=())),
+            (Step.RETURN, A, Why.DENIED),
+        ),
+        (
+            "it is withdrawn here while the installation is frozen",
+            on_candidate(document=a_document(withdrawing=True, cohorts=(), frozen=True)),
+            (Step.RETURN, A, Why.DENIED),
+        ),
+        (
+            "it is withdrawn here after the last poll that came through",
+            on_candidate(document=a_document(withdrawing=True, cohorts=()), is_fresh=False),
+            (Step.RETURN, A, Why.DENIED),
+        ),
+        (
+            "it is withdrawn, and the owner pins it",
+            on_candidate(
+                device=Device(id="d", agent_version="9", pin=CANDIDATE.digest),
+                document=a_document(withdrawing=True, cohorts=()),
+            ),
+            (Step.NOTHING, None, None),
+        ),
         ("it was aborted", on_candidate(document=a_document(candidate=None)), (Step.TRY, A, None)),
         ("it is denied", on_candidate(document=a_document(denied=(CANDIDATE.digest,))), (Step.RETURN, A, Why.DENIED)),
         (

@@ -100,7 +100,7 @@ def decide(view: View) -> Decision:
     """The next step."""
     document, wanted = view.document, desired(view)
     if document is not None and view.active:
-        if view.active.release in document.denied:
+        if view.active.release in document.denied or _is_withdrawn(view.active, document, wanted):
             return _leave(view, _allowed_stable(document), Why.DENIED)
         if _lost_lease(view, document, view.active):
             return _leave(view, _allowed_stable(document), Why.LEASE)
@@ -135,6 +135,16 @@ def _is_too_late(view: View, document: ChannelDocument, wanted: Release | None) 
     """Whether the candidate is being withdrawn, and this device does not run it yet."""
     runs = view.active is not None and wanted is not None and view.active.release == wanted.digest
     return document.withdrawing and wanted is document.candidate and not runs
+
+
+def _is_withdrawn(active: Held, document: ChannelDocument, wanted: Release | None) -> bool:
+    """Whether it is this device's turn to leave a candidate that goes back bit by bit: as from a denied one, nothing holds that up."""
+    return (
+        document.withdrawing
+        and document.candidate is not None
+        and wanted is not document.candidate
+        and active.release == document.candidate.digest
+    )
 
 
 def is_treated(view: View) -> bool:
