@@ -54,21 +54,62 @@ def test_a_download_goes_on_where_it_broke_off(fleet: Fleet, box: Box, release: 
     assert box.disk.read("slots/a/model") == BODY
 
 
+def begin(fleet: Fleet, box: Box, release: Release, half: bytes) -> None:
+    """A download that broke off early, and what the disk has of it."""
+    fleet.site.break_after[model_url(release)] = 10
+    with pytest.raises(Unreachable):
+        fill(box, release)
+    box.disk.write("slots/a/model.part", half)
+    fleet.site.seen.clear()
+
+
 @pytest.mark.parametrize("half", [b"", BODY[:10], BODY, BODY + b"more"])
 def test_a_server_without_ranges_begins_anew(fleet: Fleet, box: Box, release: Release, half: bytes) -> None:
+    begin(fleet, box, release, half)
     fleet.site.ranges = False
-    box.disk.write("slots/a/model.part", half)
     fill(box, release)
     assert box.disk.read("slots/a/model") == BODY
 
 
-def test_a_half_of_something_else_is_found_out_and_fetched_again(box: Box, release: Release) -> None:
-    box.disk.write("slots/a/model.part", b"y" * 500)
+@pytest.mark.parametrize("status", [403, 404, 500, 502, 503])
+def test_a_server_in_trouble_costs_nothing_that_is_here(fleet: Fleet, box: Box, release: Release, status: int) -> None:
+    begin(fleet, box, release, BODY[:5000])
+    fleet.site.answers[model_url(release)] = Answer(status)
+    with pytest.raises(Unreachable):
+        fill(box, release)
+    fleet.site.answers.clear()
+    fill(box, release)
+    ranges = [each.headers.get("Range") for each in fleet.site.seen if each.path == model_url(release)]
+    assert ranges == ["bytes=5000-", "bytes=5000-"]
+    assert box.disk.read("slots/a/model") == BODY
+
+
+def test_another_range_than_the_one_asked_for_begins_anew(fleet: Fleet, box: Box, release: Release) -> None:
+    begin(fleet, box, release, BODY[:5000])
+    whole = {"Content-Range": f"bytes 0-{len(BODY) - 1}/{len(BODY)}"}
+    fleet.site.answers[model_url(release)] = Answer(206, BODY, whole)
+    fill(box, release)
+    assert box.disk.read("slots/a/model") == BODY
+
+
+def test_a_half_that_rotted_is_found_out_and_fetched_again(fleet: Fleet, box: Box, release: Release) -> None:
+    begin(fleet, box, release, b"y" * 500)
     with pytest.raises(Refused) as caught:
         fill(box, release)
     assert caught.value.cause is Cause.TAMPERED
     fill(box, release)
     assert box.disk.read("slots/a/model") == BODY
+
+
+def test_a_half_of_another_artifact_is_not_gone_on_with(fleet: Fleet, box: Box, release: Release) -> None:
+    """Models of all releases bear the same name; a candidate that was superseded on its way is no attack."""
+    begin(fleet, box, release, BODY[:5000])
+    other = fleet.release(model=BODY[::-1])
+    fleet.publish(stable=other)
+    box.trust.refresh()
+    fill(box, other)
+    assert box.disk.read("slots/a/model") == BODY[::-1]
+    assert not box.refused
 
 
 @pytest.mark.parametrize(

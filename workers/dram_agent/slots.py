@@ -107,7 +107,8 @@ class Slots:
         if base != f"artifacts/{artifact}":
             raise self.trust.refuse(Cause.TAMPERED, f"{manifest_path} is the manifest of {artifact}")
         files = self._files(body)
-        self._drop_others(folder, {file.path for file in files})
+        halves = {f"{file.path}.part" for file in files} if self.disk.read(f"{folder}/{MANIFEST}") == body else set()
+        self._drop_others(folder, {MANIFEST, *(file.path for file in files), *halves})
         self._check_space(folder, files)
         self.disk.write(f"{folder}/{MANIFEST}", body)
         try:
@@ -139,11 +140,11 @@ class Slots:
         return files
 
     def _drop_others(self, folder: str, wanted: set[str]) -> None:
-        """Delete what the artifact does not have; halves of its own files stay, to be gone on with."""
+        """Delete what the artifact does not have. Halves of its own files stay: those of another one may bear the same names."""
         root = self.disk.path(folder)
         for path in [path for path in root.rglob("*") if path.is_file()] if root.is_dir() else []:
             name = path.relative_to(root).as_posix()
-            if name.removesuffix(".part") not in wanted:
+            if name not in wanted:
                 self.disk.remove(f"{folder}/{name}")
 
     def _check_space(self, folder: str, files: tuple[_File, ...]) -> None:
@@ -174,7 +175,7 @@ class Slots:
         self.disk.rename(part, name)
 
     def _download(self, url: str, part: str, size: int) -> None:
-        """Append what is missing. The server may ignore the range, then it begins anew."""
+        """Append what is missing. The server may ignore the range, then it begins anew; one in trouble costs nothing that is here."""
         have = self._present(part)
         if have > size:
             self.disk.remove(part)
@@ -182,8 +183,8 @@ class Slots:
         if have == size and self.disk.path(part).is_file():
             return
         answer = self.web.open(url, {"Range": f"bytes={have}-"} if have else None)
-        begins = answer.headers.get("Content-Range", "").startswith(f"bytes {have}-")
-        if have and (answer.status == NOT_SATISFIABLE or not (answer.status == PARTIAL and begins)):
+        goes_on = answer.status == PARTIAL and answer.headers.get("Content-Range", "").startswith(f"bytes {have}-")
+        if have and answer.status in (OK, PARTIAL, NOT_SATISFIABLE) and not goes_on:
             self.disk.remove(part)
             have = 0
             if answer.status != OK:
