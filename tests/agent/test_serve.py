@@ -198,6 +198,32 @@ async def test_a_switch_lets_the_old_model_finish(serving: LocalRuntime) -> None
     assert not old.child.is_alive()
 
 
+async def test_an_answer_that_outlives_a_switch_is_the_old_releases(serving: LocalRuntime) -> None:
+    old = process(serving)
+    async with endpoint(serving) as client:
+        asked = {**HELLO, "stream": True, "max_tokens": 500, "ignore_eos": True}
+        async with client.session.post(f"{client.url}/v1/chat/completions", json=asked) as answer:
+            await answer.content.readany()
+            os.kill(old, signal.SIGSTOP)
+            assert await asyncio.to_thread(serving.test, Slot.B, held(B_RELEASE), ARTIFACT) is None
+            await asyncio.to_thread(serving.serve, Slot.B, held(B_RELEASE))
+            os.kill(old, signal.SIGCONT)
+            await answer.read()
+        counted = {each: sample(serving, REQUESTS, release=each, outcome="ok") for each in (A_RELEASE, B_RELEASE)}
+    assert counted == {A_RELEASE: 1, B_RELEASE: 0}
+
+
+def test_a_model_that_was_just_tested_serves_from_the_moment_of_the_switch(
+    serving: LocalRuntime, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    assert serving.test(Slot.B, held(B_RELEASE), ARTIFACT) is None
+    monkeypatch.setattr(serving, "watch", lambda: None)
+    serving.serve(Slot.B, held(B_RELEASE))
+    backend = serving.acquire()
+    assert backend is not None
+    assert backend.held.release == B_RELEASE
+
+
 def test_draining_has_an_end(serving: LocalRuntime) -> None:
     old = serving.acquire()
     assert old is not None

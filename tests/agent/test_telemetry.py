@@ -87,6 +87,18 @@ def test_series_of_the_release_before_the_last_go(telemetry: Telemetry) -> None:
     assert named(telemetry, "dram_device_requests_total")[key] == 2
 
 
+def test_an_answer_is_the_releases_that_was_asked_as_long_as_that_is_told_of(telemetry: Telemetry) -> None:
+    for release in (A, B, C):
+        telemetry.use(release)
+    for release in (A, B):
+        telemetry.count_request(Outcome.OK, ServedBy.DEVICE, 0.1, release)
+        telemetry.count_fallback(FallbackCause.CRASH, release)
+    for name in ("dram_device_requests_total", "dram_device_fallbacks_total"):
+        counted = [dict(labels)["release"] for labels, value in named(telemetry, name).items() if value]
+        assert counted == [B]
+        assert {dict(labels)["release"] for labels in named(telemetry, name)} == {B, C}
+
+
 def test_only_answers_have_a_duration(telemetry: Telemetry) -> None:
     for outcome in Outcome:
         telemetry.count_request(outcome, ServedBy.DEVICE, 0.2)

@@ -120,6 +120,8 @@ class LocalRuntime:
                 self._start()
             else:
                 self.before_start()
+                # It answered a moment ago: requests must not find nobody until it is asked again.
+                tested.healthy_from = self.monotonic()
                 self._take(tested)
         self.watch()
 

@@ -54,6 +54,16 @@ class ServeSettings:
     """To the end of an answer."""
 
 
+@dataclass
+class _Turn:
+    """One request on its way."""
+
+    started: float
+    release: str
+    """What it is counted for: the release that was asked, also where another one is served by the time it ends."""
+    served_by: ServedBy = ServedBy.DEVICE
+
+
 class _Failed(Exception):
     """This side could not answer, and nothing was sent to the caller yet."""
 
@@ -99,27 +109,27 @@ class Front:
             yield
 
     async def _complete(self, request: web.Request) -> web.StreamResponse:
-        started = self._monotonic()
+        turn = _Turn(self._monotonic(), self._telemetry.release)
         body = await _json(request)
         if not isinstance(body, dict):
-            self._count(Outcome.INVALID, ServedBy.DEVICE, started)
+            self._count(Outcome.INVALID, turn)
             return _error(400, "the body is not a JSON object", "invalid_request_error")
         try:
-            async with self._backend() as url:
-                timeout = self._settings.answer_seconds
-                return await self._forward(request, body, url, {}, ServedBy.DEVICE, timeout, started)
+            async with self._backend(turn) as url:
+                return await self._forward(request, body, url, {}, self._settings.answer_seconds, turn)
         except _Failed as failure:
             cause = failure.cause
-        return await self._fall_back(request, body, cause, started)
+        return await self._fall_back(request, body, cause, turn)
 
     async def _fall_back(
-        self, request: web.Request, body: dict[str, Any], cause: FallbackCause, started: float
+        self, request: web.Request, body: dict[str, Any], cause: FallbackCause, turn: _Turn
     ) -> web.StreamResponse:
         cloud = self._cloud
         if cloud is None:
-            self._count(Outcome.ERROR, ServedBy.DEVICE, started)
+            self._count(Outcome.ERROR, turn)
             return _error(503, f"the device cannot answer now ({cause}), and no cloud is configured", "unavailable")
-        self._telemetry.count_fallback(cause)
+        self._telemetry.count_fallback(cause, turn.release)
+        turn.served_by = ServedBy.CLOUD
         headers = {}
         if cloud.key_file is not None:
             key = await asyncio.to_thread(cloud.key_file.read_text)
@@ -127,13 +137,13 @@ class Front:
         body = {**body, "model": cloud.model} if cloud.model else body
         try:
             url = cloud.url.rstrip("/")
-            return await self._forward(request, body, url, headers, ServedBy.CLOUD, cloud.answer_seconds, started)
+            return await self._forward(request, body, url, headers, cloud.answer_seconds, turn)
         except _Failed as failure:
-            self._count(Outcome.ERROR, ServedBy.CLOUD, started)
+            self._count(Outcome.ERROR, turn)
             return _error(502, f"neither device ({cause}) nor cloud ({failure.cause}) could answer", "unavailable")
 
     @asynccontextmanager
-    async def _backend(self) -> AsyncIterator[str]:
+    async def _backend(self, turn: _Turn) -> AsyncIterator[str]:
         """The local model's address for the length of one request."""
         try:
             backend = self._local.acquire()
@@ -141,6 +151,7 @@ class Front:
             raise _Failed(FallbackCause.UNHEALTHY) from error
         if backend is None:
             raise _Failed(FallbackCause.OVERLOAD)
+        turn.release = backend.held.release
         try:
             assert backend.child.url is not None
             yield backend.child.url
@@ -153,9 +164,8 @@ class Front:
         body: dict[str, Any],
         url: str,
         headers: dict[str, str],
-        served_by: ServedBy,
         seconds: float,
-        started: float,
+        turn: _Turn,
     ) -> web.StreamResponse:
         """Pass a request on and its answer back. _Failed as long as nothing was sent to the caller."""
         assert self._session is not None
@@ -166,26 +176,26 @@ class Front:
                 asyncio.timeout(first) as limit,
                 self._session.post(f"{url}{request.path}", json=body, headers=headers, timeout=timeout) as answer,
             ):
-                if answer.status >= SERVER_ERROR or (served_by is ServedBy.CLOUD and answer.status >= CLIENT_ERROR):
+                if answer.status >= SERVER_ERROR or (
+                    turn.served_by is ServedBy.CLOUD and answer.status >= CLIENT_ERROR
+                ):
                     raise _Failed(FallbackCause.UNHEALTHY)
                 if not body.get("stream") or answer.status >= CLIENT_ERROR:
-                    return self._whole(answer, await answer.read(), served_by, started)
+                    return self._whole(answer, await answer.read(), turn)
                 chunk = await answer.content.readany()
                 limit.reschedule(None)
-                return await self._stream(request, answer, chunk, served_by, started)
+                return await self._stream(request, answer, chunk, turn)
         except TimeoutError as error:
             raise _Failed(FallbackCause.TIMEOUT) from error
         except aiohttp.ClientError as error:
             raise _Failed(FallbackCause.CRASH) from error
 
-    def _whole(
-        self, answer: aiohttp.ClientResponse, content: bytes, served_by: ServedBy, started: float
-    ) -> web.Response:
-        self._count(Outcome.INVALID if answer.status >= CLIENT_ERROR else Outcome.OK, served_by, started)
+    def _whole(self, answer: aiohttp.ClientResponse, content: bytes, turn: _Turn) -> web.Response:
+        self._count(Outcome.INVALID if answer.status >= CLIENT_ERROR else Outcome.OK, turn)
         return web.Response(body=content, status=answer.status, content_type=answer.content_type)
 
     async def _stream(
-        self, request: web.Request, answer: aiohttp.ClientResponse, chunk: bytes, served_by: ServedBy, started: float
+        self, request: web.Request, answer: aiohttp.ClientResponse, chunk: bytes, turn: _Turn
     ) -> web.StreamResponse:
         """From the first byte on there is no way back to the cloud: what breaks off is an error."""
         response = web.StreamResponse(headers={"Content-Type": answer.headers.get("Content-Type", "text/event-stream")})
@@ -204,7 +214,7 @@ class Front:
             outcome = Outcome.INVALID
             return response
         finally:
-            self._count(outcome, served_by, started)
+            self._count(outcome, turn)
         await response.write_eof()
         return response
 
@@ -219,8 +229,8 @@ class Front:
         body = {"status": "ok" if who else "unavailable", "servedBy": who, "release": self._telemetry.release}
         return web.json_response(body, status=200 if who else 503)
 
-    def _count(self, outcome: Outcome, served_by: ServedBy, started: float) -> None:
-        self._telemetry.count_request(outcome, served_by, self._monotonic() - started)
+    def _count(self, outcome: Outcome, turn: _Turn) -> None:
+        self._telemetry.count_request(outcome, turn.served_by, self._monotonic() - turn.started, turn.release)
 
 
 def metrics_app(telemetry: Telemetry) -> web.Application:

@@ -168,16 +168,23 @@ class Telemetry(Collector):
             self._standing = standing
             self._show_info()
 
-    def count_request(self, outcome: Outcome, served_by: ServedBy, seconds: float) -> None:
-        """A request has ended."""
-        by = self._by(self.release)
-        self._requests.labels(**by, outcome=outcome, served_by=served_by).inc()
-        if outcome is Outcome.OK:
-            self._seconds.labels(**by, served_by=served_by).observe(seconds)
+    def count_request(self, outcome: Outcome, served_by: ServedBy, seconds: float, release: str | None = None) -> None:
+        """A request has ended. It is the release's that was asked: an answer of before a switch may end after it."""
+        with self._lock:
+            asked = release or self.release
+            if asked not in self._releases:
+                return
+            by = self._by(asked)
+            self._requests.labels(**by, outcome=outcome, served_by=served_by).inc()
+            if outcome is Outcome.OK:
+                self._seconds.labels(**by, served_by=served_by).observe(seconds)
 
-    def count_fallback(self, cause: FallbackCause) -> None:
-        """The cloud has to answer."""
-        self._fallbacks.labels(**self._by(self.release), cause=cause).inc()
+    def count_fallback(self, cause: FallbackCause, release: str | None = None) -> None:
+        """The cloud has to answer in place of a release."""
+        with self._lock:
+            asked = release or self.release
+            if asked in self._releases:
+                self._fallbacks.labels(**self._by(asked), cause=cause).inc()
 
     def count_refusal(self, cause: Cause) -> None:
         """Something was refused."""
