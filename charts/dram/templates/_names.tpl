@@ -1,6 +1,8 @@
+{{- /* The release's name, with `dram` in it, as a Service's has to be: no dots, and a letter first. */ -}}
 {{- define "dram.name" -}}
-{{- $name := ternary .Release.Name (printf "%s-dram" .Release.Name) (contains "dram" .Release.Name) -}}
-{{- $name | trunc 40 | trimSuffix "-" }}
+{{- $name := ternary .Release.Name (printf "%s-dram" .Release.Name) (contains "dram" .Release.Name) | replace "." "-" -}}
+{{- if regexMatch "^[0-9]" $name }}{{ $name = printf "dram-%s" $name }}{{ end }}
+{{- $name | trunc 40 | trimAll "-" }}
 {{- end }}
 
 {{- define "dram.labels" -}}

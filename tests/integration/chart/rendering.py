@@ -22,6 +22,7 @@ def render(
     files: tuple[Path, ...] = (),
     json_values: tuple[str, ...] = (),
     crds: bool = False,
+    release: str = "dram",
 ) -> list[Object]:
     """The chart's objects with files of values, `--set` and `--set-json` values, for a version of Kubernetes.
 
@@ -32,7 +33,7 @@ def render(
     settings += [part for value in json_values for part in ("--set-json", value)]
     settings += [] if crds else ["--set", "crds.enabled=false"]
     settings += ["--kube-version", kubernetes] if kubernetes else []
-    command = [str(binary("helm")), "template", "dram", str(CHART), "--namespace", namespace, *settings]
+    command = [str(binary("helm")), "template", release, str(CHART), "--namespace", namespace, *settings]
     done = subprocess.run(command, check=False, capture_output=True, text=True)
     if done.returncode:
         raise ChartRefused(done.stderr)

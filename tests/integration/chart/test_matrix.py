@@ -94,6 +94,15 @@ def test_a_server_takes_every_object_and_every_pod(api: Api, values: tuple[str, 
             assert container["resources"]["limits"]["memory"], container["name"]
 
 
+@pytest.mark.parametrize("release", ["my.dram", "1st", "a" * 53, "a" * 38 + "--dram-bot"], ids=len)
+def test_a_server_takes_every_object_whatever_the_releases_name(api: Api, release: str) -> None:
+    values = ("tryout.enabled=true", "tryout.namespaces={served}", "networkPolicy.enabled=true", *DEVICES, *GATEWAY[:2])
+    objects = render(*values, namespace="matrix", release=release)
+    for obj in objects:
+        if obj["kind"] != "Pod":
+            api.apply(obj, dry_run=True)
+
+
 @pytest.mark.parametrize("file", sorted((REPOSITORY / "examples" / "tryout").iterdir()), ids=lambda file: file.name)
 def test_a_server_takes_the_example_for_trying_out(api: Api, file: Path) -> None:
     for obj in manifests(file.read_text()):
