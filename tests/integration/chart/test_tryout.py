@@ -186,6 +186,12 @@ def test_the_example_finds_its_sample(site: Site, prepared: Settings) -> None:
     assert named_files <= found
 
 
+def test_the_credentials_are_wherever_jobs_are_served() -> None:
+    objects = render("tryout.enabled=true", "tryout.namespaces={default}", "namespaces={tv,shop}")
+    found = {one["metadata"]["namespace"] for one in of_kind(objects, "Secret") if one["metadata"]["name"] == NAME}
+    assert found == {"chart", "default", "tv", "shop"}
+
+
 def test_prometheus_finds_the_operator_devices_and_whoever_asks(control_plane: ControlPlane, tmp_path: Path) -> None:
     api, namespace = control_plane.api(), "tryout-pods"
     api.apply({"apiVersion": "v1", "kind": "Namespace", "metadata": {"name": namespace}})
