@@ -11,7 +11,8 @@ from charts.monitoring.dashboards import files
 from tests.cluster.api import Api, Object
 from tests.cluster.binaries import binary
 from tests.cluster.controlplane import ControlPlane
-from tests.integration.chart.rendering import of_kind, render
+from tests.integration.chart.rendering import of_kind, pods, render
+from tests.integration.chart.test_devices import AGENT, GATEWAY
 from tests.monitoring.test_alerts import FILE, NAMES
 
 ALERTS = "monitoring.alerts.enabled=true"
@@ -39,6 +40,30 @@ def test_the_operator_is_scraped_with_its_own_labels() -> None:
     assert monitor["spec"]["selector"]["matchLabels"].items() <= service["metadata"]["labels"].items()
     assert monitor["metadata"]["labels"]["release"] == "prom"
     assert monitor["metadata"]["namespace"] == service["metadata"]["namespace"]
+
+
+@pytest.mark.parametrize(
+    ("values", "want"),
+    [
+        ((), set()),
+        (GATEWAY, {"dram-gateway"}),
+        (AGENT, {"dram-agent"}),
+        ((*AGENT, "agent.tokensSecret=tokens"), {"dram-agent"}),
+        ((*AGENT, "agent.tokensSecret=tokens", *GATEWAY), {"dram-gateway"}),
+    ],
+)
+def test_agents_that_do_not_push_and_the_gateway_are_scraped(values: tuple[str, ...], want: set[str]) -> None:
+    objects = render(SCRAPED, "monitoring.serviceMonitor.labels.release=prom", *values)
+    monitors = {one["metadata"]["name"]: one for one in of_kind(objects, "PodMonitor")}
+    assert monitors.keys() == want
+    for name, monitor in monitors.items():
+        (pod,) = (one for one in pods(objects) if one["metadata"]["name"] == name)
+        (endpoint,) = monitor["spec"]["podMetricsEndpoints"]
+        assert endpoint == {"port": "metrics", "interval": "30s", "honorLabels": True}
+        assert endpoint["port"] in {port["name"] for port in pod["spec"]["containers"][0]["ports"]}
+        assert monitor["spec"]["selector"]["matchLabels"].items() <= pod["metadata"]["labels"].items()
+        assert monitor["metadata"]["namespace"] == pod["metadata"]["namespace"]
+        assert monitor["metadata"]["labels"]["release"] == "prom"
 
 
 def test_the_rule_object_holds_the_rules_file_and_promtool_takes_it(tmp_path: Path) -> None:
