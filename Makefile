@@ -37,7 +37,7 @@ test-long: $(VENV)/.dev ## what takes minutes: trainings with every ZeRO stage, 
 e2e: $(VENV)/.dev ## jobs, rollouts, kills and errors on a real cluster: KUBECONFIG's, else one that it starts (root)
 	@HF_HUB_OFFLINE=1 $(BIN)/python -m pytest -m "e2e and not long" $(ARGS)
 
-e2e-long: $(VENV)/.dev ## the tutorial, a pretrained model to two variants, ten releases that are alike of which none is sent back, and demo-cluster (root)
+e2e-long: $(VENV)/.dev ## rarer faults, a cache that pods write, the tutorial, a pretrained model to two variants, ten releases that are alike of which none is sent back, and demo-cluster (root)
 	@HF_HUB_OFFLINE=1 $(BIN)/python -m pytest -m "e2e and long" $(ARGS)
 
 test-statistics: $(VENV)/.dev ## the comparison with control at full size, 100,000 fleets: some minutes

@@ -2,10 +2,14 @@
 
 import json
 
+import pytest
+
 from tests.e2e.story import Story
 from tests.e2e.tiny import EVERY, STEPS, job_for
 
 PODS = 2
+
+pytestmark = pytest.mark.long
 
 
 def test_pods_write_the_cache_and_a_suspended_training_goes_on_with_fewer_workers(story: Story) -> None:

@@ -81,6 +81,8 @@ FAULTS: Mapping[str, Fault] = {
         the_operator_is_killed,
     )
 }
+RARER = (a_training_pod_is_evicted, it_is_suspended_and_resumed, a_pod_vanishes)
+"""Told by `make e2e-long`: with every change the operator meets their like in tests without pods (tests/integration/operator)."""
 
 
 def attempts(story: Story, kind: str) -> int:
@@ -121,7 +123,9 @@ def disturbed(
         yield futures
 
 
-@pytest.mark.parametrize("name", FAULTS)
+@pytest.mark.parametrize(
+    "name", [pytest.param(name, marks=[pytest.mark.long] if fault in RARER else []) for name, fault in FAULTS.items()]
+)
 def test_the_files_are_those_of_the_undisturbed_run_although(
     disturbed: Mapping[str, Future[Story]], undisturbed: Story, name: str
 ) -> None:
