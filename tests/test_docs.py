@@ -40,6 +40,47 @@ def test_every_verb_and_every_file_that_is_named_exists() -> None:
     assert [name for name in named if not (ROOT / name).exists()] == []
 
 
+def test_every_secret_and_namespace_of_the_examples_is_made_before_they_are_used() -> None:
+    values = yaml.safe_load((ROOT / "examples" / "installation" / "values.yaml").read_text())
+    before, installs, after = HOW_TO.partition("helm upgrade --install")
+    assert installs
+    assert set(secrets_of(values)) == set(re.findall(r"create secret generic (\S+)", before))
+    applied = re.findall(r"^kubectl apply -f (examples/\S+)", after, re.MULTILINE)
+    assert applied
+    for name in applied:
+        namespace = yaml.safe_load((ROOT / name).read_text())["metadata"]["namespace"]
+        assert f"kubectl create namespace {namespace} " in after.partition(name)[0]
+
+
+def secrets_of(values: Any, key: str = "") -> list[str]:
+    """Every Secret that values name."""
+    if isinstance(values, dict):
+        return [name for below, inner in values.items() for name in secrets_of(inner, below)]
+    if isinstance(values, list):
+        return [name for inner in values for name in secrets_of(inner)]
+    return [values] if key in ("secret", "credentialsSecret") else []
+
+
+def test_the_images_that_are_built_and_named_are_those_that_the_chart_pulls() -> None:
+    chart = yaml.safe_load((ROOT / "charts" / "dram" / "Chart.yaml").read_text())
+    page = (ROOT / "charts" / "dram" / "README.md").read_text()
+    (loop,) = re.findall(
+        r"for image in ([\w ]+); do\n  docker build --file images/\$image/Dockerfile --tag (\S+) ", page
+    )
+    built = {loop[1].replace("$image", name) for name in loop[0].split()}
+    values = next(yaml.safe_load(block) for block in re.findall(r"```yaml\n(.*?)```", page, re.DOTALL))
+    given = (values["image"], values["worker"]["image"], values["agent"]["image"])
+    assert built == {f"{one['repository']}:{chart['appVersion']}" for one in given}
+    assert all((ROOT / "images" / name / "Dockerfile").exists() for name in loop[0].split())
+    pods = (ROOT / "examples" / "edge-agent" / "kubernetes.yaml").read_text()
+    assert set(re.findall(r"image: (\S+)", pods)) == {f"{given[2]['repository']}:{chart['appVersion']}"}
+
+
+def test_an_upgrade_takes_the_newer_charts_defaults() -> None:
+    """Helm's --reuse-values leaves out the defaults of values that came with the newer chart: its templates find nothing."""
+    assert [page.name for page in PAGES if " --reuse-values" in page.read_text()] == []
+
+
 def written() -> list[Any]:
     """Every YAML document that a page shows, with the page's name."""
     return [
