@@ -10,8 +10,10 @@ from pathlib import Path
 
 import jwt
 import pytest
+from aiohttp import web
 from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
 
+from dram_agent.gateway import main
 from dram_agent.gateway.refusal import STATUS, Reason
 from dram_agent.gateway.revocations import Revocation, append
 from dram_agent.identity import issue
@@ -267,3 +269,14 @@ async def taken(place: Place) -> float:
 async def series(prometheus: str, device: str) -> int:
     found = await asyncio.to_thread(partial(ask, prometheus, f'{{device="{device}"}}', NOW + 60))
     return len(found)
+
+
+@pytest.mark.parametrize("sent", [b"", b"POST /v1/metrics HTTP/1.1\r\nHost: gateway\r\nAuthorization: "])
+async def test_a_connection_that_never_asks_is_not_kept(sent: bytes, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(main, "IDLE_SECONDS", 0.1)
+    runner = await main.listen(web.Application(), "127.0.0.1:0", None)
+    reader, writer = await asyncio.open_connection("127.0.0.1", runner.addresses[0][1])
+    writer.write(sent)
+    assert await asyncio.wait_for(reader.read(), 10) == b""
+    writer.close()
+    await runner.cleanup()

@@ -3,6 +3,7 @@
 import asyncio
 import logging
 import signal
+import ssl
 
 from aiohttp import web
 
@@ -13,6 +14,9 @@ log = logging.getLogger(__name__)
 LINGER_SECONDS = 1.0
 """How long a refused body is still read, so that the answer reaches who sends it."""
 DRAIN_SECONDS = 5.0
+IDLE_SECONDS = 75.0
+"""How long a connection may stay without a whole request: who is not let in must not hold it for long. Proxies keep idle ones
+for a minute."""
 
 
 def run_gateway(settings: GatewaySettings) -> int:
@@ -30,13 +34,7 @@ def run_gateway(settings: GatewaySettings) -> int:
                 (gateway.app(), settings.listen, tls),
                 (gateway.own_app(), settings.metrics_listen, None),
             ):
-                host, _, port = address.rpartition(":")
-                runner = web.AppRunner(
-                    app, access_log=None, shutdown_timeout=DRAIN_SECONDS, lingering_time=LINGER_SECONDS
-                )
-                runners.append(runner)
-                await runner.setup()
-                await web.TCPSite(runner, host or None, int(port), ssl_context=context).start()
+                runners.append(await listen(app, address, context))
             log.info("Listening on %s", settings.listen)
             await told.wait()
         finally:
@@ -45,3 +43,18 @@ def run_gateway(settings: GatewaySettings) -> int:
 
     asyncio.run(until_told())
     return 0
+
+
+async def listen(app: web.Application, address: str, tls: ssl.SSLContext | None) -> web.AppRunner:
+    """Serve an app at `host:port` until the runner is cleaned up."""
+    host, _, port = address.rpartition(":")
+    runner = web.AppRunner(
+        app,
+        access_log=None,
+        shutdown_timeout=DRAIN_SECONDS,
+        lingering_time=LINGER_SECONDS,
+        keepalive_timeout=IDLE_SECONDS,
+    )
+    await runner.setup()
+    await web.TCPSite(runner, host or None, int(port), ssl_context=tls).start()
+    return runner
