@@ -15,6 +15,7 @@ Each is asked for now; only a look that comes late, as the first one does, asks 
 from devices, because a device's clock may be wrong: a moment is the sample's time less the age.
 """
 
+import re
 from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass, field, replace
 from datetime import UTC, datetime, timedelta
@@ -186,7 +187,9 @@ def _in_attempt(pick: str, expression: str, series: str, subject: Subject, back:
     """
     info = f'dram_device_info{{channel="{subject.channel}", attempt="{subject.attempt}"}}'
     taking_part = f"max by (channel, device) (timestamp({info}))"
-    told = f"{expression} and (timestamp({series}) + {SAME_SECONDS} >= on (channel, device) group_left () {taking_part})"
+    told = (
+        f"{expression} and (timestamp({series}) + {SAME_SECONDS} >= on (channel, device) group_left () {taking_part})"
+    )
     span = min(back, int(_age(subject, at)))
     return _with_past(pick, f"({told})", (_range(span, ATTEMPT_POINTS),) if span > 0 else ())
 
@@ -290,7 +293,7 @@ def _listed(answer: Answer) -> tuple[Mapping[str, str], ...]:
 
     def attempt(labels: Mapping[str, str]) -> int:
         told = labels.get("attempt", "")
-        return int(told) if told.isascii() and told.isdigit() else 0
+        return int(told) if re.fullmatch("[0-9]{1,9}", told) else 0
 
     first: dict[str, Mapping[str, str]] = {}
     for labels in sorted((sample.labels for sample in answer.samples), key=attempt, reverse=True):

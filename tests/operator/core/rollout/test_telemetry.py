@@ -189,6 +189,12 @@ def test_one_that_was_only_listed_has_no_report(first: Memory) -> None:
     assert "long-gone" not in first.reports(SUBJECT)
 
 
+def test_one_device_with_an_attempt_beyond_all_numbers_hides_no_other_one() -> None:
+    attempts = {"odd": "9" * 5000, "fine": "7"}
+    listed = Answer(tuple(Sample({"device": name, "attempt": each}, 1.0) for name, each in attempts.items()))
+    assert names(remembered(Memory(), Told(NOW, Answer(), listed=listed), SUBJECT).inventory()) == ["fine", "odd"]
+
+
 def test_later_looks_ask_for_what_is_new_and_remember_the_rest(server: PrometheusServer) -> None:
     memory = look(server, SUBJECT, Memory(), ago(1200))
     asked = questions(SUBJECT, memory, ago(1140))
