@@ -175,6 +175,15 @@ def test_a_lost_lease_brings_the_device_to_stable_and_back(
     assert on_stable.runtime.serving == candidate.digest
 
 
+def test_a_short_lease_is_kept_by_every_poll(fleet: Fleet, on_stable: Box, stable: Release, candidate: Release) -> None:
+    fleet.publish(stable, candidate, candidate_lease_seconds=300)
+    for _ in range(15):
+        on_stable.updater.cycle()
+        fleet.installation.clock.pass_time(seconds=60)
+        on_stable.updater.tick()
+    assert on_stable.runtime.log == [f"test {candidate.digest[:4]}", f"serve {candidate.digest[:4]}"]
+
+
 def test_a_poll_that_is_kept_waiting_keeps_no_device_on_a_candidate(
     fleet: Fleet, on_stable: Box, stable: Release, candidate: Release, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -89,12 +89,10 @@ class Updater:
         self._show(None)
 
     def cycle(self) -> float:
-        """One poll and everything that follows from it; returns the seconds to wait for the next.
-
-        The network may keep a poll waiting for as long as it likes: leases run out meanwhile.
-        """
+        """One poll and everything that follows from it; returns the seconds to wait for the next."""
         retry_after = None
         try:
+            # The network may keep it waiting for as long as it likes: leases run out meanwhile.
             document = self.trust.poll()
             with self._busy:
                 self._learn(document)
@@ -146,7 +144,8 @@ class Updater:
         """Obey what was verified even where it cannot be saved."""
         now = self.clock.now()
         self.document = document or self.document
-        if now - self.state.fresh_at >= FRESH_GRAIN_SECONDS:
+        lease = self.document.candidate_lease_seconds if self.document else FRESH_GRAIN_SECONDS
+        if now - self.state.fresh_at >= min(FRESH_GRAIN_SECONDS, lease / 4):
             self._change(lambda state: state.fresh(now))
         if self.document is not None and self.document != self._saved_document:
             self.disk.write(DOCUMENT, self.document.encode())
