@@ -43,6 +43,11 @@ http://{{ include "dram.tryout" . }}-s3.{{ .Release.Namespace }}.svc:8333
 {{- $url := printf "http://%s-prometheus.%s.svc:9090" (include "dram.tryout" .) .Release.Namespace }}
 {{- $servers = list (dict "name" "default" "url" $url) }}
 {{- end }}
+{{- $names := dict }}
+{{- range $servers }}
+{{- if hasKey $names .name }}{{ fail (printf "prometheus names %q twice: a rollout refers to one by its name" .name) }}{{ end }}
+{{- $_ := set $names .name true }}
+{{- end }}
 {{- dict "servers" $servers | toJson }}
 {{- end }}
 

@@ -111,6 +111,28 @@ def test_helm_refuses_by_the_same_schema() -> None:
         assert place in str(refused.value)
 
 
+@pytest.mark.parametrize(
+    ("values", "want"),
+    [
+        (("imageRegistry=https://r.example.com",), "at '/imageRegistry': "),
+        (("podLabels.app\\.kubernetes\\.io/component=mine",), "podLabels: app.kubernetes.io/component is the chart's own"),
+        (("prometheus[0].name=a", "prometheus[0].url=http://u:p@server"), "at '/prometheus/0/url': "),
+        (
+            tuple(f"prometheus[{n}].{value}" for n in (0, 1) for value in ("name=a", "url=http://server")),
+            'prometheus names "a" twice',
+        ),
+        (
+            ("monitoring.alerts.enabled=true", "monitoring.alerts.disabled={DramJobFail}"),
+            "monitoring.alerts.disabled: there is no alert DramJobFail",
+        ),
+    ],
+)
+def test_what_could_only_fail_later_is_refused_at_once(values: tuple[str, ...], want: str) -> None:
+    with pytest.raises(ChartRefused) as refused:
+        render(*values, "releases.uri=s3://r", "releases.root=root", "releases.operatorKey.secret=keys")
+    assert want in str(refused.value)
+
+
 def test_storage_has_the_form_that_jobs_give_it() -> None:
     text = (REPOSITORY / "crds" / "dram.dev_distillationjobs.yaml").read_text()
     crd = yaml.safe_load(text)["spec"]["versions"][0]["schema"]["openAPIV3Schema"]["properties"]["spec"]
