@@ -115,7 +115,10 @@ def test_helm_refuses_by_the_same_schema() -> None:
     ("values", "want"),
     [
         (("imageRegistry=https://r.example.com",), "at '/imageRegistry': "),
-        (("podLabels.app\\.kubernetes\\.io/component=mine",), "podLabels: app.kubernetes.io/component is the chart's own"),
+        (
+            ("podLabels.app\\.kubernetes\\.io/component=mine",),
+            "podLabels: app.kubernetes.io/component is the chart's own",
+        ),
         (("prometheus[0].name=a", "prometheus[0].url=http://u:p@server"), "at '/prometheus/0/url': "),
         (
             tuple(f"prometheus[{n}].{value}" for n in (0, 1) for value in ("name=a", "url=http://server")),
