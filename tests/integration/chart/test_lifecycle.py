@@ -179,6 +179,7 @@ def test_the_notes_say_the_next_three_commands(helm: Helm) -> None:
         "kubectl apply --filename job.yaml && kubectl get distillationjobs --watch\n",
     ):
         assert command in plain
+        assert f"{command}\n" in plain, "an empty line between the steps"
     assert "with a spec.storage of its own" in plain
     assert "EdgeRollouts are not served" in plain
     assert "switch" not in plain
