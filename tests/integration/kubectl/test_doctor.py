@@ -40,8 +40,10 @@ def install(api: Api) -> Iterator[Install]:
     """Puts the chart's Deployment and what the doctor reads beside it into the cluster; no pods run."""
     placed: list[Object] = []
 
-    def install(*values: str, change: Callable[[Object], None] = lambda _: None, ready: int = 1) -> Object:
-        objects = render(*values, namespace=HOME)
+    def install(
+        *values: str, change: Callable[[Object], None] = lambda _: None, ready: int = 1, release: str = "dram"
+    ) -> Object:
+        objects = render(*values, namespace=HOME, release=release)
         kinds = ("ConfigMap", "ClusterRole", "ClusterRoleBinding", "Role", "RoleBinding", "Deployment")
         for obj in [obj for kind in kinds for obj in of_kind(objects, kind)]:
             if obj["kind"] == "Deployment":
@@ -83,6 +85,29 @@ def test_an_installation_that_is_well(admin: Seat, install: Install) -> None:
         "prometheus": "unknown",
     }
     assert code == 0
+
+
+@pytest.mark.parametrize(
+    ("mine", "theirs", "want"),
+    [
+        ((), (), "all namespaces"),
+        (("namespaces={tv}",), (), "tv"),
+        (("namespaces={tv,shop}",), ("namespaces={shop,bank}",), "shop"),
+        (("namespaces={tv}",), ("namespaces={shop}",), None),
+    ],
+)
+def test_two_operators_of_one_namespace_are_told(
+    admin: Seat, api: Api, install: Install, mine: tuple[str, ...], theirs: tuple[str, ...], want: str | None
+) -> None:
+    namespaces = [name for name in ("tv", "shop", "bank") if any(name in value for value in mine + theirs)]
+    for name in namespaces:
+        api.apply({"apiVersion": "v1", "kind": "Namespace", "metadata": {"name": name}})
+    install(*mine)
+    install(*theirs, release="other-dram")
+    code, found = findings(admin, "--operator-namespace", HOME)
+    told = found.get("operators")
+    assert (told and told[:2]) == (want and ("bad", f"{HOME}/dram and {HOME}/other-dram both serve {want}"))
+    assert code == (4 if want else 0)
 
 
 def test_servers_for_trying_out_are_left_to_the_pod(admin: Seat, install: Install) -> None:

@@ -48,6 +48,8 @@ async def _examined(cluster: Cluster, namespace: str | None) -> Findings:
     checks = [("kinds", cluster_checks.check_kinds(cluster))]
     if not any(site.is_inside for site in sites):
         checks.append(("your rights", cluster_checks.check_own_rights(cluster)))
+    for finding in cluster_checks.shared_namespaces(sites):
+        yield finding
     for site in sites:
         checks += _of_site(cluster, site)
     for name, check in checks:

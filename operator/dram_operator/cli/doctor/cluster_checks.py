@@ -1,7 +1,8 @@
 """What a cluster needs for Dram: it answers, knows the kinds, grants the rights, and runs the operator."""
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator, Sequence
 from importlib.metadata import version
+from itertools import combinations
 from typing import Any
 
 from dram_operator.adapters.resources import ACCESS_REVIEWS, CRDS, OWN_ACCESS_REVIEWS, PODS, Object
@@ -97,6 +98,18 @@ async def check_own_rights(cluster: Cluster) -> Findings:
         yield good("your commands", "you may give every command on rollouts")
 
 
+def shared_namespaces(sites: Sequence[Installation]) -> Iterator[Finding]:
+    """Two operators that serve one namespace would each write what the other does not know."""
+    for one, other in combinations(sites, 2):
+        mine, theirs = set(one.settings.namespaces), set(other.settings.namespaces)
+        # None named is all.
+        shared = mine & theirs if mine and theirs else mine | theirs
+        if shared or not (mine and theirs):
+            where = ", ".join(sorted(shared)) or "all namespaces"
+            remedy = "give each its own `namespaces` in the chart's values, with none in common"
+            yield bad("operators", f"{one.name} and {other.name} both serve {where}", remedy)
+
+
 async def check_operators_rights(cluster: Cluster, site: Installation) -> Findings:
     """What the operator may: asked as the operator, or about its service account."""
     user = None if site.is_inside else f"system:serviceaccount:{site.namespace}:{site.account}"
@@ -128,7 +141,7 @@ async def check_operator(cluster: Cluster, site: Installation) -> Findings:
     assert deployment is not None
     wanted = deployment["spec"].get("replicas", 1)
     ready = deployment.get("status", {}).get("readyReplicas", 0)
-    name = f"{site.namespace}/{deployment['metadata']['name']}"
+    name = site.name
     pods = f"kubectl get pods -n {site.namespace} -l {SELECTOR}"
     if ready:
         yield good("operator", f"{name}: {ready} of {wanted} replicas are ready")

@@ -32,9 +32,14 @@ class Installation:
     deployment: Object | None = None
 
     @property
+    def name(self) -> str:
+        """Namespace and name of its Deployment."""
+        return f"{self.namespace}/{self.deployment['metadata']['name'] if self.deployment else 'dram'}"
+
+    @property
     def exec_remedy(self) -> str:
         """How to look from inside."""
-        name = self.deployment["metadata"]["name"] if self.deployment else "dram"
+        name = self.name.partition("/")[2]
         return f"look from inside: kubectl exec -n {self.namespace} deploy/{name} -- dram doctor"
 
 
