@@ -76,6 +76,14 @@ def test_the_images_that_are_built_and_named_are_those_that_the_chart_pulls() ->
     assert set(re.findall(r"image: (\S+)", pods)) == {f"{given[2]['repository']}:{chart['appVersion']}"}
 
 
+def test_what_is_installed_comes_from_a_checkout_or_from_somewhere_that_is_named() -> None:
+    """No public index has Dram: whoever took its name there would be installed."""
+    for page in PAGES:
+        text = page.read_text()
+        if re.search(r"pip install [^`\n]*'?dram\[", text):
+            assert "pip wheel --wheel-dir wheels" in text, page.name
+
+
 def test_an_upgrade_takes_the_newer_charts_defaults() -> None:
     """Helm's --reuse-values leaves out the defaults of values that came with the newer chart: its templates find nothing."""
     assert [page.name for page in PAGES if " --reuse-values" in page.read_text()] == []
