@@ -112,7 +112,7 @@ class RolloutReason(StrEnum):
     SUPERSEDED = "Superseded"
     """The spec names another artifact, so the candidate gives way to it."""
     ADOPTED = "Adopted"
-    """The status was empty, and the signed channel document was taken over, quarantine included."""
+    """The status was empty or an older copy, and the signed channel document was taken over, quarantine included."""
     DELETING = "Deleting"
     """Stable is being published to all before the object goes."""
     DELETION_GAVE_UP = "DeletionGaveUp"

@@ -10,7 +10,7 @@ from dram_operator.core.rollout.analysis import Judged
 from dram_operator.core.rollout.commands import Command, Verb
 from dram_operator.core.rollout.conditions import conditions
 from dram_operator.core.rollout.course import Course
-from dram_operator.core.rollout.document import Delivery, adopt, is_empty, step_at_work
+from dram_operator.core.rollout.document import QUARANTINED, Delivery, adopt, is_behind, is_empty, step_at_work
 from dram_operator.core.rollout.edits import judging, leading_to
 from dram_operator.core.rollout.observed import Decision, Observed
 from dram_operator.core.rollout.setback import take_back
@@ -19,13 +19,16 @@ from dram_operator.core.times import parse_time
 FAREWELL_SECONDS = 300
 """How long a deleted rollout waits for the repository before it goes without telling the devices."""
 SHORTEST_REQUEUE_SECONDS = 0.5
+ADOPTED = ("attempt", "stable", "candidate", "reach", "rollback")
+"""What a signed document tells of a status, beside the quarantine."""
 
 
 def decide(observed: Observed, delivery: Delivery, now: datetime) -> Decision:
     """The next step. Raises nothing: a rollout that cannot go on says so in its conditions."""
-    course = Course(observed, delivery, now)
     if observed.rollout.metadata.deletion_timestamp:
-        return _farewell(course)
+        # What is signed last stays for good: nobody would be left to lift a freeze from it.
+        return _farewell(Course(observed, replace(delivery, frozen=False), now))
+    course = Course(observed, delivery, now)
     _adopt(course)
     take_back(course)
     _obey(course)
@@ -38,11 +41,15 @@ def decide(observed: Observed, delivery: Delivery, now: datetime) -> Decision:
 
 
 def _adopt(course: Course) -> None:
-    """Take over what is signed when status says nothing: the object was restored or made anew."""
+    """Take over what is signed when status says nothing, or less: the object was made anew, or restored from an older copy."""
     document = course.observed.document
-    if document is None or not is_empty(course.status) or document.attempt == 0:
+    if document is None or not is_behind(course.status, document):
         return
-    course.update(**dict(adopt(document, course.now, judging(course.spec))))
+    adopted = adopt(document, course.now, judging(course.spec))
+    known = {one.digest for one in adopted.quarantined}
+    held = tuple(one for one in course.status.quarantined if one.digest not in known)
+    course.update(**{name: getattr(adopted, name) for name in ADOPTED}, previous=None, step=None, analysis=())
+    course.update(quarantined=(*held, *adopted.quarantined)[-QUARANTINED:])
     course.tell(RolloutReason.ADOPTED, f"took over attempt {document.attempt} from the signed channel document")
 
 

@@ -65,6 +65,17 @@ def is_empty(status: EdgeRolloutStatus) -> bool:
     return status.attempt == 0 and status.stable is None and status.candidate is None and not status.quarantined
 
 
+def is_behind(status: EdgeRolloutStatus, document: ChannelDocument) -> bool:
+    """Whether a signed document tells of what status does not know yet: a document is made from status, so the status is a lost or an older one."""
+    if document.attempt != status.attempt:
+        return document.attempt > status.attempt
+    candidate = status.candidate.release.digest if status.candidate else None
+    if candidate is None or any(one.digest == candidate for one in status.quarantined):
+        return False
+    ended = (*document.denied, *(release.digest for release in (document.stable,) if release))
+    return document.withdrawing or candidate in ended
+
+
 def adopt(document: ChannelDocument, now: datetime, judged_by: str | None = None) -> EdgeRolloutStatus:
     """The status that a signed document tells of, its quarantine included.
 

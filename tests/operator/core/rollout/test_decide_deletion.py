@@ -3,6 +3,7 @@
 from dataclasses import replace
 
 from dram_operator.api.rollout_status import EdgeRolloutStatus
+from dram_operator.core.rollout.document import Delivery
 from tests.operator.core.rollout.world import FLEET, NEW, OLD, World, a_release, at_step
 
 
@@ -16,6 +17,16 @@ def test_devices_are_told_first() -> None:
     world.tick(60)
     world.tick(60)
     assert world.running(NEW) == 0
+
+
+def test_devices_are_not_left_frozen_for_good() -> None:
+    world = World(delivery=Delivery(frozen=True)).run(60)
+    assert world.signed
+    assert world.signed.frozen
+    world.deleted_at = world.now
+    world.reconcile()
+    assert world.reconcile().finished
+    assert not world.signed.frozen
 
 
 def test_an_object_that_was_restored_goes_by_what_is_signed() -> None:

@@ -139,6 +139,38 @@ class TestLostStatus:
         assert [one.digest for one in world.status.quarantined] == [NEW]
         assert world.condition("Stalled") == "True Quarantined"
 
+    @pytest.mark.parametrize("percent", [100, 10])
+    @pytest.mark.parametrize("retried", [False, True])
+    def test_an_older_copy_offers_no_release_that_was_sent_back_since(self, percent: int, retried: bool) -> None:
+        manifest = stepping(step("50%", 5000), step("100%")).having("spec.rollback.maxPercentPerMinute", percent)
+        world = World(manifest=manifest, figures=bad_from(after(400))).run_until(at_step(0, "Baking"))
+        copy = world.status
+        world.run_until(lambda w: "RollingBack" in w.events)
+        if percent == 100:
+            world.run_until(is_rolled_back)
+        if retried:
+            world.run_until(is_rolled_back)
+            world.command(Verb.RETRY, digest=NEW)
+            world.run_until(lambda w: w.events.count("RolledBack") == 2)
+        world.run(60)
+        left, world.status = world.running(NEW), copy
+        world.figures = lambda world, name, at: good(at)
+        for _ in range(40):
+            world.run(30)
+            assert world.running(NEW) <= left
+            left = world.running(NEW)
+        assert world.running(OLD) == len(world.agents)
+        assert [one.digest for one in world.status.quarantined] == [NEW]
+
+    def test_an_older_copy_takes_back_no_release_that_became_stable_since(self) -> None:
+        world = World().run_until(at_step(1, "Baking"))
+        copy = world.status
+        world.run_until(is_completed).run(60)
+        moves, world.status = list(world.moves), copy
+        world.run(600)
+        assert world.moves == moves
+        assert world.running(NEW) == len(world.agents)
+
     def test_a_step_that_was_never_complete_is_not_taken_for_done(self) -> None:
         world = World(manifest=stepping(step("10%"), step("100%"))).run_until(at_step(0, "Baking"))
         with_steps(world, step("100%"))
