@@ -84,6 +84,20 @@ def test_what_is_installed_comes_from_a_checkout_or_from_somewhere_that_is_named
             assert "pip wheel --wheel-dir wheels" in text, page.name
 
 
+def test_runbooks_look_at_what_the_chart_has_and_at_every_replica() -> None:
+    objects = render("gateway.enabled=true", "gateway.issuers.configMap=c", "gateway.backend.url=http://p")
+    deployments = {one["metadata"]["name"]: one for one in of_kind(objects, "Deployment")}
+    text = "".join(page.read_text() for page in (ROOT / "docs" / "operations" / "alerts").glob("*.md"))
+    assert set(re.findall(r"deployment[ /]([a-z][\w-]*)", text)) <= deployments.keys()
+    read = re.findall(r"^kubectl .*logs deployment/(\S+)", text, re.MULTILINE)
+    assert read
+    assert {deployments[name]["spec"]["replicas"] for name in read} == {1}, "of several, kubectl reads any one"
+    labels = deployments["dram"]["spec"]["template"]["metadata"]["labels"]
+    chosen = re.findall(r"--namespace dram-system .*--selector (\S+)", text)
+    assert chosen
+    assert all(dict(part.split("=") for part in one.split(",")).items() <= labels.items() for one in chosen)
+
+
 def test_an_upgrade_takes_the_newer_charts_defaults() -> None:
     """Helm's --reuse-values leaves out the defaults of values that came with the newer chart: its templates find nothing."""
     assert [page.name for page in PAGES if " --reuse-values" in page.read_text()] == []
