@@ -89,6 +89,7 @@ def test_a_server_takes_every_object_and_every_pod(api: Api, values: tuple[str, 
     for pod in started:
         api.apply(pod, dry_run=True)
         spec = pod["spec"]
+        assert spec["enableServiceLinks"] is False, "variables of other Services look like settings"
         for container in (*spec["containers"], *spec.get("initContainers", ())):
             assert container["securityContext"]["readOnlyRootFilesystem"] is True, container["name"]
             assert container["resources"]["limits"]["memory"], container["name"]
