@@ -28,6 +28,8 @@ one_job = click.argument("name", metavar="JOB", shell_complete=job_names)
 @on_cluster
 async def get(cluster: Cluster, names: tuple[str, ...], everywhere: bool, form: Form | None) -> None:
     """List DistillationJobs, one a line: all of the namespace, or those that are named."""
+    if names and everywhere:
+        raise click.UsageError("a name belongs to one namespace: name it with -n instead of -A")
     if names:
         found = [await cluster.read(DISTILLATION_JOBS, name) for name in names]
     else:

@@ -65,6 +65,11 @@ def test_all_namespaces_need_more_than_a_role_in_one(
     assert f"{NAMESPACE} {name}" in " ".join(admin.output.split())
 
 
+def test_a_name_is_not_looked_for_in_all_namespaces(viewer: Seat) -> None:
+    result = viewer.dram("get", "-A", "any")
+    assert (result.exit_code, "name it with -n instead of -A" in result.output) == (2, True)
+
+
 def test_an_empty_namespace_says_so(control_plane: ControlPlane, api: Api) -> None:
     result = Seat("admin", control_plane.kubeconfig).dram("get", "-n", "kube-public")
     assert (result.exit_code, result.output) == (0, "There is no DistillationJob in namespace kube-public.\n")
