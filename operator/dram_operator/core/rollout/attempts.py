@@ -27,6 +27,8 @@ def take_up(course: Course) -> None:
         if candidate and not course.is_going_back():
             _give_way(course, wanted)
     elif _is_held(course, digest):
+        if candidate and not course.is_going_back():
+            _give_way(course, wanted)
         message = f"{wanted.name} was rolled back here: change artifact, analysis or strategy, or `kubectl dram rollout retry`"
         course.wait(RolloutReason.QUARANTINED, message)
     elif course.knows_devices():

@@ -181,12 +181,18 @@ class Course:
         """Seconds since a moment of the status; never less than none, also when the clock was set back."""
         return max(0.0, (self.now - parse_time(moment)).total_seconds())
 
+    def _is_unwanted(self) -> bool:
+        """Whether spec.artifact names something else than the candidate: it goes no further, also while that is not ready yet."""
+        return self.candidate.source not in (None, self.spec.artifact.source)
+
     def may_move(self) -> bool:
         """Whether forward moves are allowed now; says why not, and when to look again."""
         if self.spec.paused:
             self.wait(RolloutReason.PAUSED, "spec.paused is true")
         elif self.delivery.frozen:
             self.wait(RolloutReason.FROZEN, "the installation is frozen")
+        elif self._is_unwanted():
+            self.wait(self.observed.artifact.reason, "spec.artifact is another one by now")
         else:
             try:
                 found = opening(self.spec.strategy.windows, self.now)

@@ -502,6 +502,23 @@ class TestSpec:
         world.run_until(is_completed)
 
 
+def test_a_candidate_goes_no_further_while_the_spec_waits_for_another_one() -> None:
+    world = World().run_until(at_step(0, "Baking"))
+    world.wanted = THIRD
+    awaited = ArtifactView(reason=RolloutReason.AWAITING_SIGNATURE, message="sign it")
+    for _ in range(100):
+        world.reconcile(replace(world.observe(), artifact=awaited))
+        world.tick()
+    assert world.moves == ["('2', 4)"]
+    assert world.condition("Ready") == "False AwaitingSignature"
+    world.figures = bad_from(world.now)
+    for _ in range(10):
+        world.reconcile(replace(world.observe(), artifact=awaited))
+        world.tick()
+    assert "RollingBack" in world.events
+    world.run_until(lambda w: w.status.stable is not None and w.status.stable.release.digest == THIRD)
+
+
 def test_a_clock_that_is_set_back_leaves_no_attempt_in_the_future() -> None:
     """Figures do not reach back before the attempt: until the clock had caught up, they would have been of one second."""
     world = World().run_until(at_step(0, "Baking")).run(120)

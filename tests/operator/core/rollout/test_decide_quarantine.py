@@ -99,6 +99,17 @@ def test_another_artifact_does_not_lift_it() -> None:
     assert world.condition("Stalled") == "True Quarantined"
 
 
+def test_a_candidate_goes_no_further_when_the_spec_goes_back_to_one_in_quarantine() -> None:
+    world = sent_back()
+    world.wanted = THIRD
+    world.run_until(lambda w: w.running(THIRD) > 0)
+    world.wanted = NEW
+    world.run(3000)
+    assert world.condition("Stalled") == "True Quarantined"
+    assert (world.running(THIRD), world.running(NEW)) == (0, 0)
+    assert world.status.history[-1].outcome == "Superseded"
+
+
 def test_it_survives_the_loss_of_status_under_the_present_spec() -> None:
     world = sent_back()
     world.status = EdgeRolloutStatus()
