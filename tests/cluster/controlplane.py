@@ -14,6 +14,8 @@ from tests.cluster.binaries import binary
 from tests.cluster.processes import Processes, free_ports, fresh_folder
 
 SERVICE_RANGE = "10.96.0.0/16"
+STRICT = "OwnerReferencesPermissionEnforcement"
+"""Admission that some distributions (OpenShift) switch on: owners of an object need more rights than its creation."""
 ISSUER = "https://kubernetes.default.svc"
 API_NAMES = ("127.0.0.1", "10.96.0.1", "localhost", "kubernetes", "kubernetes.default", "kubernetes.default.svc")
 
@@ -169,10 +171,10 @@ class ControlPlane:
 
     def _reach(self) -> list[str]:
         if self._node_address is None:
-            return ["--bind-address=127.0.0.1", "--authorization-mode=RBAC"]
+            return ["--bind-address=127.0.0.1", "--authorization-mode=RBAC", f"--enable-admission-plugins={STRICT}"]
         return [
             *("--bind-address=0.0.0.0", f"--advertise-address={self._node_address}", "--authorization-mode=Node,RBAC"),
-            *("--enable-admission-plugins=NodeRestriction", "--kubelet-preferred-address-types=InternalIP"),
+            *(f"--enable-admission-plugins=NodeRestriction,{STRICT}", "--kubelet-preferred-address-types=InternalIP"),
             *("--kubelet-client-certificate=kubelet-client.crt", "--kubelet-client-key=kubelet-client.key"),
         ]
 

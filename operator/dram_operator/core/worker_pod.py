@@ -33,7 +33,10 @@ Manifest = dict[str, Any]
 
 
 def owner(kind: str, metadata: Metadata) -> list[Manifest]:
-    """The owner reference of a child: with the owner, the child goes."""
+    """The owner reference of a child: with the owner, the child goes.
+
+    It does not hold the owner back (`blockOwnerDeletion`): where OwnerReferencesPermissionEnforcement is on, that takes a right to the owner's finalizers.
+    """
     return [
         {
             "apiVersion": f"{GROUP}/{VERSION}",
@@ -41,7 +44,6 @@ def owner(kind: str, metadata: Metadata) -> list[Manifest]:
             "name": metadata.name,
             "uid": metadata.uid,
             "controller": True,
-            "blockOwnerDeletion": True,
         }
     ]
 
