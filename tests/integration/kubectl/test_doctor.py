@@ -87,6 +87,12 @@ def test_an_installation_that_is_well(admin: Seat, install: Install) -> None:
     assert code == 0
 
 
+def test_images_that_are_pinned_by_their_digests_are_not_compared(admin: Seat, install: Install) -> None:
+    install(f"image.digest=sha256:{'a' * 64}", f"worker.image.digest=sha256:{'b' * 64}")
+    code, found = findings(admin, "--operator-namespace", HOME)
+    assert (code, found["workers' image"][:2]) == (0, ("good", f"dram/worker@sha256:{'b' * 64}"))
+
+
 @pytest.mark.parametrize(
     ("mine", "theirs", "want"),
     [

@@ -168,9 +168,10 @@ async def _images(cluster: Cluster, site: Installation, deployment: Object) -> F
             )
         else:
             yield good("operator's image", operator)
+    # Digests say nothing of versions.
     if not worker:
         yield bad("workers' image", "none is set", "set worker.image.repository, or spec.podTemplate.image in each job")
-    elif _tag(worker) != _tag(operator):
+    elif "@" not in worker + operator and _tag(worker) != _tag(operator):
         message = f"{worker} has another version than the operator's {operator}"
         yield bad("workers' image", message, "set worker.image.tag to the operator's")
     else:
