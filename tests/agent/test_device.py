@@ -5,6 +5,7 @@ import json
 
 import pytest
 
+from dram_agent.disk import RESERVE, Disk
 from dram_agent.document import Release
 from dram_agent.errors import Cause, Unreachable
 from dram_agent.standing import Arm, Phase, Standing
@@ -257,6 +258,23 @@ def test_a_full_disk_leaves_the_device_serving_and_trying(
     on_stable.free_bytes = 1 << 40
     on_stable.updater.cycle()
     assert on_stable.runtime.serving == candidate.digest
+
+
+def test_a_quota_without_room_for_the_reserve_is_no_failure(on_stable: Box, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The disk has space, the agent's share of it has none: polls must not become rare, nor what is left be eaten up."""
+    fine = Disk.write
+
+    def write(disk: Disk, name: str, body: bytes) -> None:
+        if name == RESERVE:
+            disk.path(f"{name}.part").write_bytes(body[:1000])
+            raise OSError(122, "Disk quota exceeded")
+        fine(disk, name, body)
+
+    on_stable.disk.remove(RESERVE)
+    monkeypatch.setattr(Disk, "write", write)
+    on_stable.updater.cycle()
+    assert on_stable.updater.failures == 0
+    assert not on_stable.disk.path(f"{RESERVE}.part").exists()
 
 
 def test_failures_back_off_and_success_resets(fleet: Fleet, on_stable: Box, stable: Release) -> None:

@@ -83,9 +83,12 @@ class Disk:
             os.close(handle)
 
     def keep_reserve(self) -> None:
-        """Take the reserve's space, where that leaves others as much again."""
+        """Take the reserve's space, where that leaves others as much again. What a quota does not allow is left to others."""
         if not self.path(RESERVE).is_file() and self.free_bytes() > 2 * RESERVE_BYTES:
-            self.write(RESERVE, os.urandom(RESERVE_BYTES))
+            try:
+                self.write(RESERVE, os.urandom(RESERVE_BYTES))
+            except OSError:
+                self.remove(f"{RESERVE}.part")
 
     def give_up_reserve(self) -> bool:
         """The disk is full: what was kept back is for now. Whether there was something."""
