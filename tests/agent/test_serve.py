@@ -10,6 +10,7 @@ from pathlib import Path
 
 import pytest
 
+from dram_agent.errors import NotServing
 from dram_agent.local import HANG_SECONDS, LocalRuntime
 from dram_agent.serve import ServeSettings
 from dram_agent.slots import Slot
@@ -250,6 +251,18 @@ def test_a_process_that_dies_is_started_again_later_and_later_each_counted_befor
         assert serving.is_starting()
         until(lambda: serving.healthy_since() is not None, serving)
     assert len(starts) == 3
+
+
+def test_a_process_that_cannot_be_started_is_tried_again(local: LocalRuntime, monkeypatch: pytest.MonkeyPatch) -> None:
+    def no_process(*_: object) -> None:
+        raise OSError(11, "Resource temporarily unavailable")
+
+    with monkeypatch.context() as patch:
+        patch.setattr("dram_agent.local.Child", no_process)
+        local.serve(Slot.A, held(A_RELEASE))
+        with pytest.raises(NotServing):
+            local.acquire()
+    until(lambda: local.healthy_since() is not None, local)
 
 
 def test_a_process_that_hangs_is_ended_and_started_again(serving: LocalRuntime) -> None:

@@ -209,8 +209,14 @@ class LocalRuntime:
         slot, held = self._wanted
         self.before_start()
         model = self.slots.disk.path(f"slots/{slot}") / held.model
-        child, ratio = Child(model, held.release, self.runtime), self._remembered(slot, held)
-        self._take(Backend(child, slot, held, golden_ratio=ratio))
+        try:
+            child = Child(model, held.release, self.runtime)
+        except OSError as error:
+            # No memory, or too many processes: the cloud answers meanwhile.
+            self._pause()
+            log.warning("The model's process of %s cannot be started: %s", held.release, error.strerror)
+            return
+        self._take(Backend(child, slot, held, golden_ratio=self._remembered(slot, held)))
 
     def _take(self, backend: Backend) -> None:
         self._serving = backend
@@ -225,10 +231,14 @@ class LocalRuntime:
             if self._serving is not backend:
                 return
             self._serving = None
-            self._ends += 1
-            self._starts_at = self.monotonic() + min(LONGEST_PAUSE_SECONDS, 2.0 ** (self._ends - 1))
+            self._pause()
         self.telemetry.show_health(None, None)
         log.warning("The model's process of %s is gone, %d times in a row", backend.held.release, self._ends)
+
+    def _pause(self) -> None:
+        """Before the next start, the longer the more often in a row it ended."""
+        self._ends += 1
+        self._starts_at = self.monotonic() + min(LONGEST_PAUSE_SECONDS, 2.0 ** (self._ends - 1))
 
     def _retire(self) -> None:
         if self._serving is not None:
