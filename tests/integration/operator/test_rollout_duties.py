@@ -105,7 +105,8 @@ def test_the_switch_holds_every_channel_and_lets_it_go_again(
     switch = tmp_path / "frozen"
     channel = site.channel(namespace, "frozen")
     with site.replica(namespace, frozen=switch):
-        api.create(site.rollout(namespace, "frozen", step("50%", 0), step("100%", 0)).manifest())
+        # The bake leaves time to freeze the first step.
+        api.create(site.rollout(namespace, "frozen", step("50%", 5), step("100%", 0)).manifest())
         site.wait(namespace, "frozen", "to begin", lambda o: "step" in o.get("status", {}))
         switch.write_text("true\n")
         wait_until(lambda: channel.document and channel.document.frozen, "the document to say so")
