@@ -1,7 +1,7 @@
 """What the device believes over time: replays, clocks, rotations, servers in trouble. The attacks stand in test_attacks.py."""
 
 import threading
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import replace
 from datetime import timedelta
 
@@ -169,12 +169,17 @@ def test_a_rotation_while_the_device_was_away_is_followed(fleet: Fleet, box: Box
     assert not box.refused
 
 
+def forge(fleet: Fleet, change: Callable[[Timestamp], None]) -> None:
+    """A timestamp that who stole the operator's key has signed."""
+    signed = Metadata[Timestamp].from_bytes(fleet.site.files[TIMESTAMP]).signed
+    change(signed)
+    fleet.site.files[TIMESTAMP] = sign(signed, fleet.installation.folder.key("operator"))
+
+
 def test_a_fast_forward_with_a_stolen_key_is_undone_by_rotation(fleet: Fleet, box: Box) -> None:
     fleet.publish()
-    signed = Metadata[Timestamp].from_bytes(fleet.site.files[TIMESTAMP]).signed
-    signed.version = 2**31
     honest = fleet.site.files[TIMESTAMP]
-    fleet.site.files[TIMESTAMP] = sign(signed, fleet.installation.folder.key("operator"))
+    forge(fleet, lambda signed: setattr(signed, "version", 2**31))
     box.trust.refresh()
     fleet.site.files[TIMESTAMP] = honest
     with pytest.raises(Refused) as caught:
@@ -187,9 +192,7 @@ def test_a_fast_forward_with_a_stolen_key_is_undone_by_rotation(fleet: Fleet, bo
 
 def test_a_time_that_a_stolen_key_proved_is_undone_by_rotation(fleet: Fleet, box: Box) -> None:
     fleet.publish()
-    signed = Metadata[Timestamp].from_bytes(fleet.site.files[TIMESTAMP]).signed
-    signed.expires += timedelta(days=3650)
-    fleet.site.files[TIMESTAMP] = sign(signed, fleet.installation.folder.key("operator"))
+    forge(fleet, lambda signed: setattr(signed, "expires", signed.expires + timedelta(days=3650)))
     box.trust.refresh()
     fleet.installation.clock.pass_time(hours=5)
     fleet.renew()

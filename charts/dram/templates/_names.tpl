@@ -85,3 +85,8 @@ app.kubernetes.io/instance: {{ .root.Release.Name }}
 {{ first .Values.namespaces }}
 {{- end }}
 {{- end }}
+
+{{- /* Whether the chart's agents push their telemetry to its gateway; empty is no. */ -}}
+{{- define "dram.agentPushes" -}}
+{{- if and .Values.agent.tokensSecret .Values.gateway.enabled }}true{{ end }}
+{{- end }}
